@@ -1,0 +1,489 @@
+"""What is measured, proposed and reported: the records that cross the wire and enter the engine.
+
+Losses are stored as summed nats together with tokens and bytes, so nats per token and bits per
+byte both follow and can never disagree.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cuvee.errors import SpecError
+from cuvee.feasible import FeasibleSet
+from cuvee.mixture import Mixture
+from cuvee.spec import CorpusSpec, JobSpec, Record, Rung
+from cuvee.states import CorpusState, JobState, RunState
+
+__all__ = [
+    "Corpus",
+    "CorpusManifest",
+    "CurvePoint",
+    "DomainCensus",
+    "DomainShare",
+    "EvalLoss",
+    "EvalReport",
+    "Event",
+    "History",
+    "Interval",
+    "Job",
+    "JobProgress",
+    "LawFit",
+    "LossPoint",
+    "Observation",
+    "PairedDifference",
+    "PendingRun",
+    "Prediction",
+    "Problem",
+    "Proposal",
+    "Purpose",
+    "Recommendation",
+    "Report",
+    "Run",
+    "RungSummary",
+    "SearchProblem",
+    "StopDecision",
+]
+
+Purpose = Literal["search", "verify"]
+
+# ------------------------------------------------------------------------------------------------
+# Corpus
+
+
+class DomainCensus(Record):
+    """What was counted in one domain; the training side excludes the held-out side."""
+
+    name: str
+    documents: int
+    bytes: int = Field(description="UTF-8 bytes of the training documents.")
+    tokens: int = Field(description="Training tokens, one end-of-document token per document.")
+    heldout_documents: int
+    heldout_bytes: int
+    heldout_tokens: int
+    duplicates: int = Field(0, description="Documents whose text occurred before in the domain.")
+
+    @property
+    def mean_tokens(self) -> float:
+        """Mean tokens per training document (0 without documents)."""
+        return self.tokens / self.documents if self.documents else 0.0
+
+
+class CorpusManifest(Record):
+    """A prepared corpus: everything the search needs to know of it without opening it."""
+
+    digest: str = Field(description="SHA-256 over the inputs, the spec and the format version.")
+    domains: tuple[DomainCensus, ...]
+    evaluation_only: tuple[DomainCensus, ...] = ()
+    vocab_size: int
+    tokenizer_sha256: str
+    format_version: int = 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(d.name for d in self.domains)
+
+    @property
+    def eval_sets(self) -> tuple[str, ...]:
+        """Evaluation sets: the held-out side of every domain, then the held-out-only sets."""
+        return tuple(d.name for d in (*self.domains, *self.evaluation_only))
+
+    @property
+    def natural(self) -> Mixture:
+        """Shares in proportion to the tokens available."""
+        return Mixture.from_weights({d.name: float(d.tokens) for d in self.domains})
+
+
+# ------------------------------------------------------------------------------------------------
+# Observations
+
+
+class EvalLoss(Record):
+    """The loss on one evaluation set.
+
+    ``nats_se`` is the standard error of the summed nats, from the spread over documents (the sum's
+    delta-method error as a ratio estimate: documents differ in length).
+    """
+
+    nats: float = Field(ge=0, allow_inf_nan=False)
+    nats_se: float = Field(ge=0, allow_inf_nan=False)
+    tokens: int = Field(ge=1)
+    bytes: int = Field(ge=1)
+
+    @property
+    def nats_per_token(self) -> float:
+        return self.nats / self.tokens
+
+    @property
+    def bits_per_byte(self) -> float:
+        return self.nats / (math.log(2) * self.bytes)
+
+    @property
+    def bits_per_byte_se(self) -> float:
+        return self.nats_se / (math.log(2) * self.bytes)
+
+
+class LossPoint(Record):
+    """One point of a run's loss curve, in bits per byte by evaluation set."""
+
+    step: int
+    tokens: int
+    train_loss: float | None = Field(None, description="Mean nats per token since the last point.")
+    losses: dict[str, EvalLoss]
+
+
+class Observation(Record):
+    """What one run measured. A run is counted once; this is what is counted."""
+
+    run_id: str
+    rung: int = Field(ge=0, description="Index into the job's rungs.")
+    mixture: Mixture
+    seed: int
+    losses: dict[str, EvalLoss]
+    train_tokens: int = Field(0, ge=0)
+    seconds: float = Field(0.0, ge=0)
+    purpose: Purpose = "search"
+    label: str | None = Field(None, description="`baseline`, `natural`, `uniform`, `recommended`.")
+
+
+class PendingRun(Record):
+    """A run that has been proposed and not yet measured, or that failed."""
+
+    run_id: str
+    rung: int
+    mixture: Mixture
+    seed: int
+    purpose: Purpose = "search"
+    label: str | None = None
+
+
+class History(Record):
+    """Everything a decision may look at. Order carries no meaning."""
+
+    observations: tuple[Observation, ...] = ()
+    pending: tuple[PendingRun, ...] = ()
+    failed: tuple[PendingRun, ...] = ()
+
+
+# ------------------------------------------------------------------------------------------------
+# The search problem
+
+
+class SearchProblem(Record):
+    """The engine's view of a job: names, supply, rungs, objective, constraints, references.
+
+    Vectors over domains follow ``names``; vectors over evaluation sets follow ``eval_sets``.
+    """
+
+    names: tuple[str, ...]
+    tokens: tuple[int, ...]
+    eval_sets: tuple[str, ...]
+    weights: tuple[float, ...] = Field(description="Objective weights over eval_sets, sum 1.")
+    natural: Mixture
+    uniform: Mixture
+    baseline: Mixture
+    spec: JobSpec
+
+    @classmethod
+    def build(cls, spec: JobSpec, manifest: CorpusManifest) -> SearchProblem:
+        """Join a job's specification with its corpus.
+
+        Raises:
+            SpecError: If the specification names a domain or an evaluation set that is not there,
+                or the baseline breaks the constraints.
+            InfeasibleError: If no mixture satisfies the constraints.
+        """
+        names, eval_sets = manifest.names, manifest.eval_sets
+        given = spec.objective.weights or dict.fromkeys(eval_sets, 1.0)
+        unknown = sorted(set(given) - set(eval_sets))
+        if unknown:
+            raise SpecError(
+                f"objective.weights names unknown evaluation sets {unknown}; "
+                f"the corpus has {list(eval_sets)}",
+                field="objective.weights",
+            )
+        scaled = Mixture.from_weights(given)
+        baseline = manifest.natural
+        if spec.baseline is not None:
+            unknown = sorted(set(spec.baseline) - set(names))
+            if unknown:
+                raise SpecError(
+                    f"baseline names unknown domains {unknown}; the corpus has {list(names)}",
+                    field="baseline",
+                )
+            baseline = Mixture({n: spec.baseline.get(n, 0.0) for n in names})
+        problem = cls(
+            names=names,
+            tokens=tuple(d.tokens for d in manifest.domains),
+            eval_sets=eval_sets,
+            weights=tuple(scaled.root.get(e, 0.0) for e in eval_sets),
+            natural=manifest.natural,
+            uniform=Mixture.uniform(names),
+            baseline=baseline,
+            spec=spec,
+        )
+        problem.feasible()
+        return problem
+
+    @property
+    def target(self) -> int:
+        """Index of the target rung: the last."""
+        return len(self.spec.rungs) - 1
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        return self.spec.rungs
+
+    def feasible(self) -> FeasibleSet:
+        """The feasible set (raises InfeasibleError when empty)."""
+        supply = dict(zip(self.names, self.tokens, strict=True))
+        return FeasibleSet.build(self.names, self.spec.constraints, supply)
+
+    def objective(self, losses: dict[str, EvalLoss]) -> float:
+        """The objective of measured losses, in bits per byte."""
+        return math.fsum(
+            w * losses[e].bits_per_byte
+            for e, w in zip(self.eval_sets, self.weights, strict=True)
+            if w > 0
+        )
+
+    def reference(self, label: str) -> Mixture:
+        """The mixture behind ``baseline``, ``natural`` or ``uniform``."""
+        return {"baseline": self.baseline, "natural": self.natural, "uniform": self.uniform}[label]
+
+
+# ------------------------------------------------------------------------------------------------
+# Decisions
+
+
+class Prediction(Record):
+    """A predicted value with its standard error, in bits per byte."""
+
+    mean: float
+    se: float
+
+
+class Interval(Record):
+    """An estimate and a two-sided interval at the job's confidence."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Proposal(Record):
+    """A mixture that the engine wants run, at which rung, and why."""
+
+    mixture: Mixture
+    rung: int
+    seed: int
+    reason: str
+    purpose: Purpose = "search"
+    label: str | None = None
+    predicted: dict[str, Prediction] = {}
+    acquisition: float | None = None
+
+
+class StopDecision(Record):
+    stop: bool
+    reason: str = Field(description="In words, for people.")
+
+
+class LawFit(Record):
+    """How well the law of one evaluation set predicts the runs it was fitted on."""
+
+    eval_set: str
+    runs: int
+    r2: float = Field(description="In sample.")
+    loo_rmse: float = Field(description="Leave-one-out root mean squared error, bits per byte.")
+    loo_r2: float
+    coefficients: dict[str, float] = Field(description="t_j by domain; negative helps.")
+    floor: float = Field(description="c, the loss the law never goes below, bits per byte.")
+    observed: tuple[float, ...] = ()
+    loo_predicted: tuple[float, ...] = ()
+
+
+class Recommendation(Record):
+    """The engine's answer before verification, or its refusal to give one."""
+
+    mixture: Mixture | None
+    shares: dict[str, Interval] = {}
+    predicted: dict[str, Interval] = Field({}, description="By evaluation set, bits per byte.")
+    objective: Interval | None = None
+    gain: dict[str, Interval] = Field({}, description="Predicted, reference minus recommended.")
+    chance_of_beating: dict[str, float] = {}
+    fits: tuple[LawFit, ...] = ()
+    notes: tuple[str, ...] = ()
+    refused: str | None = Field(None, description="Why there is no recommendation.")
+
+
+class PairedDifference(Record):
+    """Reference minus recommended over paired runs (same seed), in bits per byte."""
+
+    reference: str
+    difference: Interval
+    chance: float = Field(description="Posterior chance that the recommendation is better.")
+    pairs: tuple[tuple[int, float, float], ...] = Field(
+        description="(seed, reference's objective, recommendation's objective)."
+    )
+
+
+# ------------------------------------------------------------------------------------------------
+# The report
+
+
+class DomainShare(Record):
+    name: str
+    tokens: int
+    natural: float
+    baseline: float
+    recommended: Interval
+    epochs: float | None = Field(None, description="At the target length, if that is known.")
+    cap: float = Field(description="The greatest share that bounds and supply allow.")
+    binding: str | None = Field(None, description="The constraint that holds the share, if any.")
+
+
+class EvalReport(Record):
+    name: str
+    weight: float
+    predicted: Interval
+    measured: Interval | None = None
+    baseline_measured: Interval | None = None
+
+
+class RungSummary(Record):
+    kind: str
+    runs: int
+    failed: int
+    seconds: float
+    agreement: Interval | None = Field(
+        None, description="Spearman's rank correlation with the target rung over shared mixtures."
+    )
+    shared: int = Field(0, description="Mixtures measured at both rungs.")
+
+
+class CurvePoint(Record):
+    """Best measured objective at the target rung after so many runs and seconds of training."""
+
+    runs: int
+    seconds: float
+    best: float
+
+
+class Report(Record):
+    """The defended answer."""
+
+    job_id: str
+    name: str | None
+    corpus_digest: str
+    created_at: datetime
+    confidence: float
+    verdict: str
+    refused: str | None = None
+    recommended: Mixture | None = None
+    domains: tuple[DomainShare, ...] = ()
+    evaluations: tuple[EvalReport, ...] = ()
+    predicted_objective: Interval | None = None
+    measured_objective: Interval | None = None
+    chance_of_beating: dict[str, float] = Field({}, description="Predicted, before verification.")
+    predicted_gain: dict[str, Interval] = {}
+    verification: tuple[PairedDifference, ...] = ()
+    fits: tuple[LawFit, ...] = ()
+    rungs: tuple[RungSummary, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+    stop_reason: str = ""
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+    engine_version: str = ""
+
+
+# ------------------------------------------------------------------------------------------------
+# What the API returns
+
+
+class Problem(Record):
+    """Why something failed, in the shape every error has."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = {}
+
+
+class Corpus(Record):
+    id: str
+    name: str | None
+    state: CorpusState
+    spec: CorpusSpec
+    manifest: CorpusManifest | None = None
+    progress: str | None = Field(None, description="What preparation is doing, in words.")
+    error: Problem | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+class JobProgress(Record):
+    """Where a job stands: what a progress bar needs."""
+
+    phase: Literal["waiting", "preparing", "searching", "verifying", "reporting", "done"]
+    runs_done: int
+    runs_planned: int
+    runs_failed: int
+    runs_active: int
+    best: float | None = Field(None, description="Best objective at the target rung, bits per byte.")
+    best_run_id: str | None = None
+    baseline: float | None = Field(None, description="The baseline's objective at the target rung.")
+    seconds_left: float | None = None
+    message: str = ""
+
+
+class Job(Record):
+    id: str
+    name: str | None
+    state: JobState
+    spec: JobSpec
+    corpus_id: str
+    progress: JobProgress
+    stop_reason: str | None = None
+    error: Problem | None = None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None = None
+    version: int = 1
+
+
+class Run(Record):
+    id: str
+    job_id: str
+    rung: int
+    kind: str
+    purpose: Purpose
+    label: str | None
+    state: RunState
+    mixture: Mixture
+    seed: int
+    attempt: int
+    reason: str = Field("", description="Why the engine proposed it.")
+    progress: float | None = Field(None, ge=0, le=1, description="Share of the training done.")
+    objective: float | None = Field(None, description="Bits per byte, once measured.")
+    losses: dict[str, EvalLoss] | None = None
+    curve: tuple[LossPoint, ...] | None = Field(None, description="Only when one run is read.")
+    train_tokens: int | None = None
+    seconds: float | None = None
+    error: Problem | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class Event(Record):
+    """One entry of a job's log; ``seq`` counts 1, 2, 3 ... without a gap."""
+
+    job_id: str
+    seq: int
+    type: str
+    payload: dict[str, Any]
+    created_at: datetime
+

@@ -1,0 +1,316 @@
+"""What a user asks for: the corpus, the ladder of rungs, the objective, the constraints.
+
+All validation of a user's intent that needs no data lives here, in pure Python, so that the client
+can refuse a bad specification before anything is sent and the API before anything starts.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from cuvee.mixture import Mixture
+
+__all__ = [
+    "Bound",
+    "Budget",
+    "ByteTokenizer",
+    "Constraints",
+    "CorpusSpec",
+    "DomainSource",
+    "FileTokenizer",
+    "GroupBound",
+    "Holdout",
+    "JobSpec",
+    "NgramRung",
+    "Objective",
+    "ProxyModel",
+    "ProxyRung",
+    "Record",
+    "Rung",
+    "TokenizerSpec",
+    "TrainTokenizer",
+    "Verification",
+]
+
+MAX_DOMAINS = 200
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.\-]*(/[A-Za-z0-9][A-Za-z0-9_.\-]*)*$")
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown fields: a misspelt option is an error, not a no-op."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _check_name(name: str) -> str:
+    if len(name) > 128 or not _NAME.match(name):
+        raise ValueError(
+            f"{name!r} is not a valid name: letters, digits, '_', '.', '-', with '/' between levels"
+        )
+    return name
+
+
+# ------------------------------------------------------------------------------------------------
+# Corpus
+
+
+class DomainSource(Record):
+    """Where the documents of one domain are.
+
+    A text file is one document; a line of JSONL, a row of Parquet or Arrow is one document.
+    """
+
+    name: str
+    paths: tuple[str, ...] = Field(
+        min_length=1, description="Files, folders, globs, or fsspec URLs; folders are searched."
+    )
+    format: Literal["auto", "text", "jsonl", "parquet", "arrow"] = Field(
+        "auto", description="`auto` goes by the file's name, per file."
+    )
+    text_field: str = Field("text", description="Field or column that holds the text.")
+
+    _name = field_validator("name")(_check_name)
+
+
+class TrainTokenizer(Record):
+    """Train a byte-level BPE on a sample that takes the same number of bytes from each domain."""
+
+    kind: Literal["train"] = "train"
+    vocab_size: int = Field(4096, ge=258, le=262_144)
+    sample_bytes: int = Field(4_000_000, ge=10_000)
+
+
+class FileTokenizer(Record):
+    """A ``tokenizer.json``, or a Hugging Face folder that holds one."""
+
+    kind: Literal["file"] = "file"
+    path: str
+
+
+class ByteTokenizer(Record):
+    """The 256 bytes and an end-of-document token: no training, no compression."""
+
+    kind: Literal["bytes"] = "bytes"
+
+
+TokenizerSpec: TypeAlias = Annotated[
+    TrainTokenizer | FileTokenizer | ByteTokenizer, Field(discriminator="kind")
+]
+
+
+class Holdout(Record):
+    """The held-out split, by a hash of each document's text: duplicates land on one side."""
+
+    share: float = Field(0.05, gt=0, le=0.5, description="Share of documents held out.")
+    min_bytes: int = Field(20_000, ge=1, description="Refuse a domain with less held-out text.")
+
+
+class CorpusSpec(Record):
+    """Domains of text, a tokenizer and a held-out split."""
+
+    name: str | None = None
+    domains: tuple[DomainSource, ...] = Field(min_length=2, max_length=MAX_DOMAINS)
+    evaluation_only: tuple[DomainSource, ...] = Field(
+        (), max_length=MAX_DOMAINS, description="Held-out sets that are never trained on."
+    )
+    tokenizer: TokenizerSpec = TrainTokenizer()
+    holdout: Holdout = Holdout()
+
+    @model_validator(mode="after")
+    def _unique(self) -> CorpusSpec:
+        names = [d.name for d in (*self.domains, *self.evaluation_only)]
+        repeated = sorted({n for n in names if names.count(n) > 1})
+        if repeated:
+            raise ValueError(f"domain names must be unique, repeated: {repeated}")
+        if self.name is not None:
+            _check_name(self.name)
+        return self
+
+
+# ------------------------------------------------------------------------------------------------
+# Rungs
+
+
+class NgramRung(Record):
+    """An interpolated byte n-gram model: counts are linear in the shares, so nothing is trained."""
+
+    kind: Literal["ngram"] = "ngram"
+    runs: int = Field(48, ge=1, le=100_000, description="Runs that the search may spend here.")
+    order: int = Field(5, ge=1, le=8)
+    train_bytes: int = Field(400_000, ge=1_000, description="Bytes of the mixture counted.")
+    eval_bytes: int = Field(30_000, ge=1_000, description="Held-out bytes scored per set.")
+
+
+class ProxyModel(Record):
+    """The shape of a Llama-style proxy, for those who want every dimension."""
+
+    hidden_size: int = Field(ge=8)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    kv_heads: int | None = Field(None, ge=1)
+    intermediate_size: int | None = Field(None, ge=8)
+    tie_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _divisible(self) -> ProxyModel:
+        if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2:
+            raise ValueError("hidden_size / heads must be an even integer (rotary embeddings)")
+        if self.kv_heads is not None and self.heads % self.kv_heads:
+            raise ValueError("heads must be a multiple of kv_heads")
+        return self
+
+
+class ProxyRung(Record):
+    """A small Llama-style model trained on a stated number of tokens of the mixture."""
+
+    kind: Literal["proxy"] = "proxy"
+    runs: int = Field(24, ge=1, le=100_000, description="Runs that the search may spend here.")
+    parameters: int | None = Field(
+        None, ge=10_000, description="Size dial: parameters outside the embeddings."
+    )
+    model: ProxyModel | None = Field(None, description="The full shape, instead of the dial.")
+    tokens: int = Field(ge=1_000, description="Tokens trained per run.")
+    sequence_length: int = Field(256, ge=8, le=32_768)
+    batch_sequences: int = Field(16, ge=1)
+    learning_rate: float | None = Field(None, gt=0, description="Peak; derived from size if unset.")
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    final_lr_share: float = Field(0.1, ge=0, le=1)
+    weight_decay: float = Field(0.1, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    eval_tokens: int = Field(20_000, ge=256, description="Held-out tokens scored per set.")
+    evaluations: int = Field(4, ge=1, le=1000, description="Points on a run's loss curve.")
+    match_repetition: bool = Field(
+        True,
+        description="Shrink each domain's pool so that the proxy repeats it as often as the "
+        "target run will (needs constraints.target_tokens).",
+    )
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> ProxyRung:
+        if (self.parameters is None) == (self.model is None):
+            raise ValueError("give either `parameters` (the size dial) or `model` (a full shape)")
+        if self.tokens < self.sequence_length * self.batch_sequences:
+            raise ValueError(
+                f"tokens ({self.tokens}) is less than one batch "
+                f"({self.batch_sequences} x {self.sequence_length})"
+            )
+        return self
+
+
+Rung: TypeAlias = Annotated[NgramRung | ProxyRung, Field(discriminator="kind")]
+
+
+# ------------------------------------------------------------------------------------------------
+# Objective, constraints, budget
+
+
+class Objective(Record):
+    """What to minimise, in bits per byte: the weighted mean over evaluation sets."""
+
+    kind: Literal["weighted_mean"] = "weighted_mean"
+    weights: dict[str, float] | None = Field(
+        None, description="By evaluation set, any scale; equal weights if unset."
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _positive(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
+        if weights is not None:
+            Mixture.from_weights(weights)
+        return weights
+
+
+class Bound(Record):
+    """Least and greatest share."""
+
+    min: float = Field(0.0, ge=0, le=1)
+    max: float = Field(1.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Bound:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is greater than max {self.max}")
+        return self
+
+
+class GroupBound(Bound):
+    """Least and greatest share of several domains together."""
+
+    domains: tuple[str, ...] = Field(min_length=1)
+
+
+class Constraints(Record):
+    """Which mixtures are allowed.
+
+    ``target_tokens`` is the length of the run that the mixture is for. With it, the supply of each
+    domain caps its share: ``share * target_tokens <= max_epochs * tokens``.
+    """
+
+    bounds: dict[str, Bound] = {}
+    groups: tuple[GroupBound, ...] = ()
+    target_tokens: int | None = Field(None, ge=1)
+    max_epochs: float = Field(4.0, gt=0, description="Arxiv 2305.16264: little is lost up to 4.")
+    max_epochs_by_domain: dict[str, float] = {}
+
+    @field_validator("max_epochs_by_domain")
+    @classmethod
+    def _epochs_positive(cls, epochs: dict[str, float]) -> dict[str, float]:
+        bad = {n: e for n, e in epochs.items() if not 0 < e < float("inf")}
+        if bad:
+            raise ValueError(f"epoch caps must be positive and finite, got {bad}")
+        return epochs
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Constraints:
+        seen: set[str] = set()
+        for group in self.groups:
+            twice = seen & set(group.domains)
+            if twice or len(set(group.domains)) < len(group.domains):
+                raise ValueError(f"groups must not share domains, repeated: {sorted(twice)}")
+            seen |= set(group.domains)
+        return self
+
+
+class Verification(Record):
+    """Paired runs of the recommendation and its references, before the report."""
+
+    seeds: int = Field(3, ge=0, le=100, description="Seeds per mixture; 0 skips verification.")
+    references: tuple[Literal["baseline", "natural", "uniform"], ...] = ("baseline",)
+    confidence: float = Field(0.9, gt=0.5, lt=1, description="Level of every interval.")
+
+
+class Budget(Record):
+    """Limits over the whole job; each rung has its own limit of runs."""
+
+    max_seconds: float | None = Field(None, gt=0, description="Wall clock from acceptance.")
+
+
+class JobSpec(Record):
+    """A search for the mixture that does best at the last rung."""
+
+    name: str | None = None
+    corpus: str = Field(min_length=1, description="Id or name of a registered corpus.")
+    rungs: tuple[Rung, ...] = Field(min_length=1, max_length=8, description="The last is the target.")
+    objective: Objective = Objective()
+    constraints: Constraints = Constraints()
+    baseline: dict[str, float] | None = Field(
+        None, description="The mixture in use today; natural proportions if unset."
+    )
+    strategy: Literal["mixing_law", "random"] = "mixing_law"
+    verification: Verification = Verification()
+    budget: Budget = Budget()
+    concurrency: int = Field(2, ge=1, le=1024, description="Runs in flight at once.")
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str | None) -> str | None:
+        return None if name is None else _check_name(name)
+
+    @field_validator("baseline")
+    @classmethod
+    def _baseline(cls, shares: dict[str, float] | None) -> dict[str, float] | None:
+        return None if shares is None else dict(Mixture(shares).root)
