@@ -59,13 +59,13 @@ class FeasibleSet:
             InfeasibleError: If no mixture satisfies all constraints.
         """
         known = set(names)
-        named = {
-            "bounds": constraints.bounds,
-            "max_epochs_by_domain": constraints.max_epochs_by_domain,
-            "groups": [d for g in constraints.groups for d in g.domains],
+        named: dict[str, set[str]] = {
+            "bounds": set(constraints.bounds),
+            "max_epochs_by_domain": set(constraints.max_epochs_by_domain),
+            "groups": {d for g in constraints.groups for d in g.domains},
         }
         for field, mentioned in named.items():
-            unknown = sorted(set(mentioned) - known)
+            unknown = sorted(mentioned - known)
             if unknown:
                 raise SpecError(
                     f"constraints.{field} names unknown domains {unknown}; "

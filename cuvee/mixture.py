@@ -125,7 +125,9 @@ def largest_remainder(shares: Sequence[float], total: int) -> list[int]:
     """
     scale = math.fsum(shares)
     if total < 0 or scale <= 0 or min(shares) < 0:
-        raise ValueError(f"need total >= 0 and shares >= 0 with a positive sum, got {total}, {shares}")
+        raise ValueError(
+            f"need total >= 0 and shares >= 0 with a positive sum, got {total}, {shares}"
+        )
     quotas = [share / scale * total for share in shares]
     counts = [math.floor(quota) for quota in quotas]
     by_remainder = sorted(range(len(shares)), key=lambda i: (counts[i] - quotas[i], i))

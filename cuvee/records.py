@@ -432,9 +432,9 @@ class JobProgress(Record):
     runs_planned: int
     runs_failed: int
     runs_active: int
-    best: float | None = Field(None, description="Best objective at the target rung, bits per byte.")
+    best: float | None = Field(None, description="Best objective at the target, bits per byte.")
     best_run_id: str | None = None
-    baseline: float | None = Field(None, description="The baseline's objective at the target rung.")
+    baseline: float | None = Field(None, description="The baseline's objective at the target.")
     seconds_left: float | None = None
     message: str = ""
 
@@ -486,4 +486,3 @@ class Event(Record):
     type: str
     payload: dict[str, Any]
     created_at: datetime
-

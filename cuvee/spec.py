@@ -293,7 +293,7 @@ class JobSpec(Record):
 
     name: str | None = None
     corpus: str = Field(min_length=1, description="Id or name of a registered corpus.")
-    rungs: tuple[Rung, ...] = Field(min_length=1, max_length=8, description="The last is the target.")
+    rungs: tuple[Rung, ...] = Field(min_length=1, max_length=8, description="Last: target.")
     objective: Objective = Objective()
     constraints: Constraints = Constraints()
     baseline: dict[str, float] | None = Field(

@@ -123,9 +123,7 @@ CORPUS_TRANSITIONS: Mapping[CorpusState, frozenset[CorpusState]] = {
 }
 
 
-def require_transition(
-    table: Mapping[S, frozenset[S]], current: S, target: S, what: str
-) -> None:
+def require_transition(table: Mapping[S, frozenset[S]], current: S, target: S, what: str) -> None:
     """Raise unless ``target`` may follow ``current``.
 
     Raises:
