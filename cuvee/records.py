@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from cuvee.errors import SpecError
 from cuvee.feasible import FeasibleSet
 from cuvee.mixture import Mixture
 from cuvee.spec import CorpusSpec, JobSpec, Record, Rung
-from cuvee.states import CorpusState, JobState, RunState
+from cuvee.states import JOB_TRANSITIONS, CorpusState, JobState, RunState
 
 __all__ = [
     "Corpus",
@@ -34,19 +34,24 @@ __all__ = [
     "LawFit",
     "LossPoint",
     "Observation",
+    "Page",
     "PairedDifference",
     "PendingRun",
     "Prediction",
     "Problem",
     "Proposal",
     "Purpose",
+    "Readiness",
     "Recommendation",
     "Report",
     "Run",
     "RungSummary",
     "SearchProblem",
+    "ServerVersion",
     "StopDecision",
 ]
+
+T = TypeVar("T")
 
 Purpose = Literal["search", "verify"]
 
@@ -486,3 +491,35 @@ class Event(Record):
     type: str
     payload: dict[str, Any]
     created_at: datetime
+
+    @property
+    def ends_job(self) -> bool:
+        """Whether this is the last thing that happens to the job: success, failure or cancelling.
+
+        Streams end after it.
+        """
+        return self.type in _ENDING_EVENTS
+
+
+_ENDING_EVENTS = frozenset(f"job.{state}" for state in JobState if not JOB_TRANSITIONS[state])
+
+
+class Page(Record, Generic[T]):
+    """One page of a list; pass ``next_cursor`` back to read on, until it is null."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None = None
+
+
+class Readiness(Record):
+    """Whether a server can take work, and what it depends on."""
+
+    status: Literal["ready", "degraded", "unavailable"] = Field(
+        description="`degraded`: work is accepted and kept, but starts late."
+    )
+    checks: dict[str, str] = Field(description="`ok`, or what is wrong in words, by dependency.")
+
+
+class ServerVersion(Record):
+    version: str
+    api: str = Field(description="The newest version of the API that is served, as in its paths.")

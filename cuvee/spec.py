@@ -53,6 +53,13 @@ def _check_name(name: str) -> str:
     return name
 
 
+def _check_handle(name: str) -> str:
+    """A job or a corpus can be addressed by name, so its name must fit one segment of a path."""
+    if "/" in name:
+        raise ValueError(f"{name!r} is not a valid name: '/' is for domains only")
+    return _check_name(name)
+
+
 # ------------------------------------------------------------------------------------------------
 # Corpus
 
@@ -126,7 +133,7 @@ class CorpusSpec(Record):
         if repeated:
             raise ValueError(f"domain names must be unique, repeated: {repeated}")
         if self.name is not None:
-            _check_name(self.name)
+            _check_handle(self.name)
         return self
 
 
@@ -308,7 +315,7 @@ class JobSpec(Record):
     @field_validator("name")
     @classmethod
     def _named(cls, name: str | None) -> str | None:
-        return None if name is None else _check_name(name)
+        return None if name is None else _check_handle(name)
 
     @field_validator("baseline")
     @classmethod
