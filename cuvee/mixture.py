@@ -17,8 +17,8 @@ from cuvee.errors import SpecError
 
 __all__ = ["SUM_TOLERANCE", "Mixture", "largest_remainder"]
 
-SUM_TOLERANCE = 1e-6
-"""How far from one a user's shares may sum. Six decimals is what people write in configs."""
+SUM_TOLERANCE = 1e-5
+"""How far from one a user's shares may sum: six decimals of 20 domains can be off by this much."""
 
 _DIGEST_DECIMALS = 9
 
