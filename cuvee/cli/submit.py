@@ -1,0 +1,76 @@
+"""``cuvee submit``: start a search described in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cuvee.cli.console import out, print_json
+from cuvee.cli.context import JsonOption, UrlOption, connect
+from cuvee.cli.specs import load_corpus, load_job, load_job_for
+from cuvee.cli.watch import watch_job
+from cuvee.errors import SpecError
+
+__all__ = ["submit"]
+
+
+def submit(
+    ctx: typer.Context,
+    job: Annotated[Path, typer.Argument(metavar="JOB.YAML", help="The search, YAML or JSON.")],
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CORPUS.YAML",
+            help="Register this corpus first and search in it; paths in it start at its folder.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="Replace a value of the file; repeatable."
+        ),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the job until it ends.")] = False,
+    json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Submit a search.
+
+    The file names a corpus, the rungs to climb and what to minimise:
+
+        corpus: my-corpus
+        rungs:
+          - {kind: ngram, runs: 48}
+          - {kind: proxy, runs: 24, parameters: 1000000, tokens: 20000000}
+        objective:
+          weights: {code: 2, prose: 1}
+
+    Examples:
+
+        cuvee submit job.yaml
+        cuvee submit job.yaml --corpus corpus.yaml --watch
+        cuvee submit job.yaml --set seed=7 --set rungs.1.tokens=300000 --json
+    """
+    if json and watch:
+        raise SpecError("give --json or --watch, not both; follow with `cuvee watch JOB`")
+    with connect(ctx, url) as client:
+        if corpus is None:
+            spec = load_job(job, settings)
+        else:
+            corpus_spec = load_corpus(corpus)
+            spec = load_job_for(job, corpus_spec, settings)
+            registered = client.register_corpus(corpus_spec)
+            spec = spec.model_copy(update={"corpus": registered.id})
+        submitted = client.submit(spec)
+        if json:
+            print_json(submitted)
+            return
+        out().print(f"Submitted job {submitted.id}.", soft_wrap=True)
+        if watch:
+            raise typer.Exit(watch_job(client, submitted.id))
+        out().print(
+            f"Follow it with `cuvee watch {submitted.id}`, or at {client.url}/jobs/{submitted.id}",
+            soft_wrap=True,
+        )
