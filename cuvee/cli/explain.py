@@ -101,7 +101,8 @@ def _remedy(model: type[BaseModel], error: ErrorDetails) -> str:
             return f"is {_seen(given)}; it must be {words} {limit}"
     for prefix, needed in _NEEDED.items():
         if kind.startswith(prefix):
-            return f"is {_seen(given)}; it needs {needed}"
+            instead = "leave it out, or give it" if given is None else "it needs"
+            return f"is {_seen(given)}; {instead} {needed}"
     return f"is {_seen(given)}: {error['msg']}"
 
 
