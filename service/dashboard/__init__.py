@@ -1,0 +1,1 @@
+"""The dashboard: server-rendered pages over the use cases, and the self-contained report page."""

@@ -1,0 +1,98 @@
+"""The report as one HTML file that needs nothing else: no network, no server, no script to read.
+
+Run ``python -m service.dashboard.report REPORT.json -o REPORT.html`` to render a saved report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+from markupsafe import Markup
+
+from cuvee.records import Report
+from service.dashboard.health import report_tone
+from service.dashboard.recipe import Recipe
+from service.dashboard.report_figures import LawMatrix, report_figures
+from service.dashboard.templating import environment, static_text
+
+__all__ = ["render_report", "report_csp"]
+
+
+@cache
+def _style() -> str:
+    return static_text("theme.css") + static_text("report.css")
+
+
+@cache
+def _scripts() -> tuple[str, str]:
+    """The chart library, and our module with its one call."""
+    library = static_text("vendor/echarts.min.js")
+    return library, static_text("charts.js") + "\ndrawAll(document);\n"
+
+
+@cache
+def report_csp() -> str:
+    """The policy that the page states for itself, and that a server should send with it.
+
+    It allows the page's own script and style by hash, and no request to anywhere. The two scripts
+    and the style are the same for every report, so this is a constant of the program.
+    """
+    scripts = " ".join(_hash(script) for script in _scripts())
+    return (
+        f"default-src 'none'; script-src {scripts}; style-src {_hash(_style())}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def render_report(report: Report) -> str:
+    """The defended answer as a self-contained page.
+
+    Args:
+        report: A report, with a recommendation or with the reason why there is none.
+
+    Returns:
+        HTML. Every value from the report is escaped; the numbers behind each chart stand in a
+        table next to it.
+    """
+    library, module = _scripts()
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            saved=json.loads(report.model_dump_json()),
+            tone=report_tone(report),
+            recipe=Recipe.from_report(report) if report.domains and not report.refused else None,
+            figures=report_figures(report),
+            matrix=LawMatrix.build(report.fits),
+            csp=report_csp(),
+            # Ours, not the report's: the only text that is not escaped.
+            style=Markup(_style()),
+            library=Markup(library),
+            module=Markup(module),
+        )
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Render a saved report."""
+    parser = argparse.ArgumentParser(prog="python -m service.dashboard.report", description=__doc__)
+    parser.add_argument("report", type=Path, help="a report as JSON, as the API returns it")
+    parser.add_argument("-o", "--output", type=Path, help="default: the same name with .html")
+    given = parser.parse_args(arguments)
+    report = Report.model_validate_json(given.report.read_bytes())
+    output = given.output or given.report.with_suffix(".html")
+    output.write_text(render_report(report), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
