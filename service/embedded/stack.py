@@ -207,7 +207,8 @@ class EmbeddedStack:
 
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_SECONDS):
-            if any([member.revive() for member in self._members]):
+            revived = [member.name for member in self._members if member.revive()]
+            if revived:
                 self._record()
 
     def _end_all(self) -> None:
