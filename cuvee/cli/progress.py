@@ -93,8 +93,8 @@ def _corpus_note(client: Client, job: Job) -> str:
     return f"corpus {corpus.state}" + (f": {corpus.progress}" if corpus.progress else "")
 
 
-def status_line(snapshot: Snapshot) -> str:
-    """One line: state, phase, runs, best against the baseline, time left."""
+def status_line(snapshot: Snapshot, *, time_left: bool = True) -> str:
+    """One line: state or phase, runs, best against the baseline, time left."""
     job, p = snapshot.job, snapshot.job.progress
     parts = [str(job.state) if job.state != "running" else p.phase]
     parts.append(f"{p.runs_done}/{p.runs_planned} runs")
@@ -103,7 +103,7 @@ def status_line(snapshot: Snapshot) -> str:
     best = _best(job)
     if best:
         parts.append(best)
-    if p.seconds_left is not None and not job.state.terminal:
+    if time_left and p.seconds_left is not None and not job.state.terminal:
         parts.append(f"about {duration(p.seconds_left)} left")
     if snapshot.note or p.message:
         parts.append(snapshot.note or p.message)
@@ -139,12 +139,12 @@ def show(
 
 def _show_lines(snapshots: Iterable[Snapshot], console: Console, clock: Callable[[], float]) -> Job:
     start = clock()
-    shown: tuple[object, ...] | None = None
+    shown = ""
     job: Job | None = None
     for snapshot in snapshots:
-        job, p = snapshot.job, snapshot.job.progress
+        job = snapshot.job
         # The time left changes with every look; it alone is no news.
-        news = (job.state, p.phase, p.runs_done, p.runs_failed, p.best, p.baseline, snapshot.note)
+        news = status_line(snapshot, time_left=False)
         if news != shown:
             shown = news
             line = f"{duration(clock() - start):>7}  {status_line(snapshot)}"

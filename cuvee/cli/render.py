@@ -26,7 +26,7 @@ def report_view(report: Report) -> RenderableType:
     if report.refused:
         parts.append(Text(f"No mixture is recommended: {report.refused}", style="yellow"))
     if report.domains and report.recommended is not None:
-        parts.append(share_table(report))
+        parts += [Text(), share_table(report), Text()]
     parts += [Text(line) for line in gain_lines(report)]
     parts += [Text(line) for line in _limits(report)]
     parts += [Text(line) for line in _rungs(report)]
@@ -45,7 +45,9 @@ def share_table(report: Report) -> Table:
     level = f"{100 * report.confidence:g}%"
     table = Table(
         box=SIMPLE_HEAD,
+        show_edge=False,
         pad_edge=False,
+        padding=(0, 1, 0, 0),  # tighter than usual, to fit 80 columns
         title=f"Shares of tokens; losses in bits per byte; {level} intervals",
         title_justify="left",
         title_style="",

@@ -15,7 +15,7 @@ __all__ = ["census_table", "corpus_table", "job_table", "run_table"]
 
 
 def _table(*columns: str, right: Iterable[str] = ()) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         # An id that is cut short cannot be copied into the next command.
         table.add_column(

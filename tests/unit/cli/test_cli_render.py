@@ -1,0 +1,93 @@
+"""The report as text."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from cuvee.cli.render import gain_lines, report_view
+from cuvee.cli.words import duration, gain
+from tests.unit.cli.fake_server import a_job, a_report, an_interval
+
+GOLDEN = """\
+Train on 70% plays.
+
+Shares of tokens; losses in bits per byte; 90% intervals
+Domain     Natural           Recommended     Predicted      Measured  Baseline
+──────────────────────────────────────────────────────────────────────────────
+plays        25.0%  70.0% (62.0 to 78.0)  2.100 ±0.010  2.110 ±0.010     2.400
+code         75.0%  30.0% (22.0 to 38.0)  1.900 ±0.010
+poems                                     2.900 ±0.010
+
+objective                                 2.100 ±0.010  2.110 ±0.010     2.410
+
+Measured: 0.2900 bits per byte better than the baseline (90% interval +0.2800 to
++0.3000; chance of being better over 99.9%; 2 paired runs).
+Predicted, not measured: 0.1200 bits per byte better than the uniform mixture
+(90% interval +0.1100 to +0.1300; chance of being better 95.0%).
+Limit: plays is held at 70.0% by supply of plays
+Epochs at the target length: plays 2.8, code 0.4
+Rung ngram: 48 runs, 12s of computing, 1 failed; ranks mixtures like proxy does:
+0.90 (0.80 to 0.95, 6 mixtures)
+Rung proxy: 20 runs, 2m 10s of computing
+Stopped: every run that the rungs allow is done
+Note: code hurts plays
+"""
+
+
+def rendered(report, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False)
+    console.print(report_view(report))
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+def test_the_report_fits_eighty_columns_without_colours():
+    text = rendered(a_report())
+    assert text == GOLDEN
+
+
+def test_the_command_prints_the_same_as_the_demo(cuvee, server):
+    server.add_job(a_job())
+    server.reports["job-1"] = a_report()
+    output = cuvee("report", "job-1").stdout
+    assert [line.rstrip() for line in output.splitlines()] == rendered(
+        a_report(), width=120
+    ).splitlines()
+
+
+def test_a_refusal_has_no_table():
+    refused = a_report(refused="the laws do not predict", recommended=None, verification=(),
+                       predicted_gain={})  # fmt: skip
+    text = rendered(refused)
+    assert "No mixture is recommended: the laws do not predict" in text
+    assert "Natural" not in text
+
+
+def test_a_recommendation_that_lost_is_said_to_be_worse():
+    report = a_report()
+    lost = report.verification[0].model_copy(
+        update={"difference": an_interval(-0.05), "chance": 0.0004}
+    )
+    line = next(gain_lines(a_report(verification=(lost,))))
+    assert "0.0500 bits per byte worse than the baseline" in line
+    assert "under 0.1%" in line
+
+
+def test_without_verification_the_gain_is_called_predicted():
+    lines = list(gain_lines(a_report(verification=())))
+    assert len(lines) == 2
+    assert all(line.startswith("Predicted, not measured") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(-1, "0s"), (59.4, "59s"), (59.6, "1m 00s"), (3599.6, "1h 00m"), (11_400, "3h 10m")],
+)
+def test_durations(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_a_difference_of_nothing_is_not_worse():
+    assert gain(0.0) == "0.0000 bits per byte better"
