@@ -17,10 +17,12 @@ from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
 from cuvee.spec import Record
+from service.db.mapping import canonical_hash
 from service.db.models import DEFAULT_TENANT
 from service.edge import unit_of_work
 from service.feed import Feed
 from service.settings import Settings
+from service.usecases.idempotency import Idempotency
 
 __all__ = [
     "FeedDep",
@@ -28,7 +30,9 @@ __all__ = [
     "ListQuery",
     "SettingsDep",
     "TenantDep",
+    "UnitOfWork",
     "WorkDep",
+    "keyed",
     "refuse_cross_site",
 ]
 
@@ -66,6 +70,11 @@ def _key(
     ] = None,
 ) -> str | None:
     return idempotency_key
+
+
+def keyed(key: str | None, spec: Record) -> Idempotency | None:
+    """The key with a hash of what is asked for: the order of fields and defaults do not count."""
+    return None if key is None else (key, canonical_hash(spec))
 
 
 def refuse_cross_site(request: Request) -> None:

@@ -10,7 +10,7 @@ from cuvee.records import Corpus, Page
 from cuvee.spec import CorpusSpec
 from service.api import examples
 from service.api.docs import answers, body_example
-from service.deps import KeyDep, ListQuery, SettingsDep, TenantDep, WorkDep
+from service.deps import KeyDep, ListQuery, SettingsDep, TenantDep, WorkDep, keyed
 from service.roots import check_paths
 from service.usecases import corpora
 
@@ -46,7 +46,7 @@ def register(
     """
     check_paths(spec, settings)
     with work() as session:
-        corpus = corpora.register_corpus(session, tenant, spec, idempotency=key)
+        corpus = corpora.register_corpus(session, tenant, spec, idempotency=keyed(key, spec))
     response.headers["Location"] = f"/v1/corpora/{corpus.id}"
     return corpus
 
@@ -61,7 +61,7 @@ def list_corpora(
     query: Annotated[ListQuery, Query()], work: WorkDep, tenant: TenantDep
 ) -> Page[Corpus]:
     with work() as session:
-        return corpora.list_corpora(session, tenant, query.limit, query.cursor)
+        return corpora.list_corpora(session, tenant, limit=query.limit, cursor=query.cursor)
 
 
 @router.get(

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
 
 from service.api.examples import PROBLEM
 from service.errors import PROBLEM_JSON, ProblemDocument
@@ -61,6 +62,10 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
         schemas = document["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
+        _, errors = models_json_schema(
+            [(ProblemDocument, "serialization")], ref_template="#/components/schemas/{model}"
+        )
+        schemas.update(errors["$defs"])
         app.openapi_schema = document
     return app.openapi_schema
 

@@ -14,7 +14,7 @@ from cuvee.states import JobState
 from service.api import examples
 from service.api.docs import answers, body_example
 from service.dashboard.report import render_report, report_csp
-from service.deps import KeyDep, ListQuery, TenantDep, WorkDep
+from service.deps import KeyDep, ListQuery, TenantDep, WorkDep, keyed
 from service.usecases import jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -56,7 +56,7 @@ def submit(spec: JobSpec, response: Response, work: WorkDep, tenant: TenantDep, 
     that it would have been refused with.
     """
     with work() as session:
-        job = jobs.create_job(session, tenant, spec, idempotency=key)
+        job = jobs.create_job(session, tenant, spec, idempotency=keyed(key, spec))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = _POLL_SECONDS
     return job
@@ -92,7 +92,7 @@ def get_job(job: str, work: WorkDep, tenant: TenantDep) -> Job:
     summary="Stop a job for good",
     responses=answers({**examples.JOB, "state": "cancelling"}, 404, 409),
 )
-def cancel(job: str, work: WorkDep, tenant: TenantDep, key: KeyDep) -> Job:
+def cancel(job: str, work: WorkDep, tenant: TenantDep) -> Job:
     """Runs in flight are told to stop; the job is `cancelled` when none is left."""
     with work() as session:
         return jobs.cancel_job(session, tenant, job)
@@ -104,7 +104,7 @@ def cancel(job: str, work: WorkDep, tenant: TenantDep, key: KeyDep) -> Job:
     summary="Start no further runs",
     responses=answers({**examples.JOB, "state": "pausing"}, 404, 409),
 )
-def pause(job: str, work: WorkDep, tenant: TenantDep, key: KeyDep) -> Job:
+def pause(job: str, work: WorkDep, tenant: TenantDep) -> Job:
     """Runs in flight finish and are counted; the job is `paused` when none is left."""
     with work() as session:
         return jobs.pause_job(session, tenant, job)
@@ -116,7 +116,7 @@ def pause(job: str, work: WorkDep, tenant: TenantDep, key: KeyDep) -> Job:
     summary="Go on with a paused job",
     responses=answers(examples.JOB, 404, 409),
 )
-def resume(job: str, work: WorkDep, tenant: TenantDep, key: KeyDep) -> Job:
+def resume(job: str, work: WorkDep, tenant: TenantDep) -> Job:
     with work() as session:
         return jobs.resume_job(session, tenant, job)
 
