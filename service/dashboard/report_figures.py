@@ -32,18 +32,17 @@ def _verification(differences: Iterable[PairedDifference]) -> Figure | None:
     paired = [d for d in differences if d.pairs]
     if not paired:
         return None
-    sentences = []
-    for one in paired:
-        wins = sum(reference > ours for _, reference, ours in one.pairs)
-        sentences.append(
-            f"against {one.reference} the recommendation had the lower loss "
-            f"in {wins} of {len(one.pairs)} pairs"
-        )
+    counts = [
+        f"in {sum(reference > ours for _, reference, ours in one.pairs)} of {len(one.pairs)} "
+        f"against {one.reference}"
+        for one in paired
+    ]
     return Figure(
         id="verification",
         kind="pairs",
         title="Did it hold when tried again?",
-        caption=f"Same seed, same budget: {'; '.join(sentences)}.",
+        caption="In pairs of runs with the same seed and budget, the recommendation had the lower "
+        f"loss {' and '.join(counts)}.",
         data={
             "rows": [
                 {

@@ -16,7 +16,7 @@ function theme() {
   };
 }
 
-const SYMBOLS = ["circle", "rect", "triangle", "diamond", "roundRect", "pin", "arrow", "circle"];
+const SHAPES = ["circle", "rect", "triangle", "diamond"];
 const DASHES = ["solid", "dashed", "dotted"];
 const bits = (value) => value.toFixed(4);
 
@@ -33,8 +33,19 @@ function tokens(value) {
   return `${value}`;
 }
 
-/** What all charts share. */
-function base(t) {
+/** A shape of its own for each of eight series: four filled, four hollow. */
+function marker(i, t) {
+  return { symbol: SHAPES[i % 4], color: t.hues[i % 8], itemStyle: i % 8 < 4 ? { opacity: 0.85 } : hollow(t.hues[i % 8], t) };
+}
+
+function hollow(color, t) {
+  return { color: t.surface, borderColor: color, borderWidth: 2, opacity: 1 };
+}
+
+/** What all charts share; `names` are those of the legend, which may need several lines. */
+function base(t, names = []) {
+  const letters = names.reduce((sum, name) => sum + name.length * 6.6 + 32, 0);
+  const lines = Math.ceil(letters / Math.min(480, window.innerWidth - 70));
   return {
     animation: false,
     textStyle: { fontFamily: t.sans, color: t.ink },
@@ -43,11 +54,13 @@ function base(t) {
       textStyle: { color: t.ink, fontSize: 12 },
     },
     legend: {
-      top: 0, left: 0, type: "scroll", icon: undefined, itemHeight: 9, itemWidth: 16,
-      textStyle: { color: t.muted, fontSize: 12 }, pageTextStyle: { color: t.muted },
-      pageIconColor: t.accent, pageIconInactiveColor: t.line,
+      top: 0, left: 0, padding: [2, 0], itemHeight: 9, itemWidth: 14, itemGap: 12,
+      data: names, textStyle: { color: t.muted, fontSize: 12 },
     },
-    grid: { left: 4, right: 18, top: 34, bottom: 26, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
+    grid: {
+      left: 4, right: 18, top: 12 + 22 * lines, bottom: 4,
+      outerBoundsMode: "same", outerBoundsContain: "all",
+    },
   };
 }
 
@@ -67,7 +80,7 @@ function categoryAxis(t, names) {
   return {
     type: "category", data: names, inverse: true, axisTick: { show: false },
     axisLine: { lineStyle: { color: t.line } },
-    axisLabel: { color: t.ink, fontSize: 12, interval: 0, overflow: "truncate", width: narrow() ? 84 : 130 },
+    axisLabel: { color: t.ink, fontSize: 12, interval: 0, overflow: "truncate", width: narrow() ? 108 : 130 },
     splitLine: { show: false },
   };
 }
@@ -90,13 +103,11 @@ function search(data, t) {
   const last = data.best.length - 1;
   return {
     ...base(t),
-    legend: { show: false },
-    grid: { ...base(t).grid, top: 14, bottom: 30 },
     xAxis: valueAxis(t, "training time, all rungs", {
       min: 0, axisLabel: { color: t.muted, fontSize: 11, formatter: seconds, hideOverlap: true },
     }),
     yAxis: valueAxis(t, "", {
-      min: Math.min(...ends) - pad, max: Math.max(...ends) + pad,
+      min: Math.min(...ends) - 2 * pad, max: Math.max(...ends) + pad,
       axisLabel: { color: t.muted, fontSize: 11, formatter: (v) => v.toFixed(2), showMinLabel: false, showMaxLabel: false },
     }),
     series: [
@@ -109,7 +120,7 @@ function search(data, t) {
         name: "best so far", type: "line", step: "end", data: data.best, color: t.accent,
         lineStyle: { width: 2.5 }, symbol: "circle", symbolSize: (_, p) => (p.dataIndex === last ? 9 : 5),
         areaStyle: { opacity: 0.07, origin: "start" },
-        label: { show: true, position: "top", color: t.accent, fontWeight: 600, align: "right",
+        label: { show: true, position: "bottom", distance: 8, color: t.accent, fontWeight: 600, align: "center",
           formatter: (p) => (p.dataIndex === last ? bits(p.value[1]) : "") },
         tooltip: { formatter: (p) => `best ${bits(p.value[1])} bits per byte\nafter ${seconds(p.value[0])}` },
       },
@@ -120,18 +131,17 @@ function search(data, t) {
 
 /** Loss of one run per evaluation set. */
 function lines(data, t) {
+  const shared = base(t, data.series.map((s) => s.name));
   return {
-    ...base(t),
-    tooltip: { ...base(t).tooltip, trigger: "axis", valueFormatter: (v) => (v == null ? "–" : bits(v)) },
-    grid: { ...base(t).grid, bottom: 30 },
+    ...shared,
+    tooltip: { ...shared.tooltip, trigger: "axis", valueFormatter: (v) => (v == null ? "–" : bits(v)) },
     xAxis: valueAxis(t, "trained tokens", {
       min: 0, axisLabel: { color: t.muted, fontSize: 11, formatter: tokens, hideOverlap: true },
     }),
     yAxis: valueAxis(t, ""),
     series: data.series.map((s, i) => ({
-      name: s.name, type: "line", data: s.points, color: t.hues[i % 8],
-      symbol: SYMBOLS[i % 8], symbolSize: 6,
-      lineStyle: { width: 2, type: DASHES[Math.floor(i / 8) % 3] },
+      name: s.name, type: "line", data: s.points, ...marker(i, t), symbolSize: 7, showAllSymbol: "auto",
+      lineStyle: { width: 2, color: t.hues[i % 8], type: DASHES[Math.floor(i / 8) % 3] },
     })),
   };
 }
@@ -139,10 +149,9 @@ function lines(data, t) {
 /** One row per pair: from the reference's loss to the recommendation's. */
 function pairs(data, t) {
   const several = new Set(data.rows.map((r) => r.reference)).size > 1;
-  const names = data.rows.map((r) => `${several || !narrow() ? `${r.reference}, ` : ""}seed ${r.seed}`);
+  const names = data.rows.map((r) => (several ? `${r.reference}, ${narrow() ? "" : "seed "}${r.seed}` : `seed ${r.seed}`));
   return {
-    ...base(t),
-    grid: { ...base(t).grid, bottom: 30 },
+    ...base(t, ["reference", "recommended"]),
     xAxis: valueAxis(t, "bits per byte, lower is better"),
     yAxis: categoryAxis(t, names),
     series: [
@@ -156,16 +165,15 @@ function pairs(data, t) {
         },
         encode: { x: [1, 2], y: 0 },
       },
-      dots("reference", data.rows.map((r, i) => [r.from, i]), t.muted, "emptyCircle", names),
-      dots("recommended", data.rows.map((r, i) => [r.to, i]), t.accent, "circle", names),
+      dots("reference", data.rows.map((r, i) => [r.from, i]), hollow(t.muted, t), "circle", names),
+      dots("recommended", data.rows.map((r, i) => [r.to, i]), { color: t.accent, opacity: 1 }, "circle", names),
     ],
   };
 }
 
-function dots(name, values, color, symbol, names, size = 11) {
+function dots(name, values, itemStyle, symbol, names, size = 11) {
   return {
-    name, type: "scatter", data: values, color, symbol, symbolSize: size, z: 3,
-    itemStyle: symbol.startsWith("empty") ? { borderWidth: 2 } : {},
+    name, type: "scatter", data: values, itemStyle, symbol, symbolSize: size, z: 3,
     tooltip: { formatter: (p) => `${names[p.value[1]]}\n${name}: ${bits(p.value[0])}` },
   };
 }
@@ -191,18 +199,16 @@ function intervals(data, t) {
   series[0].renderItem = faded(series[0].renderItem);
   if (known("baseline").length) {
     series.push(whisker("baseline", t.muted, 2, 0));
-    series.push(dots("baseline, measured", known("baseline"), t.muted, "emptyRect", names, 10));
+    series.push(dots("baseline, measured", known("baseline"), hollow(t.muted, t), "rect", names, 10));
   }
   if (known("measured").length) {
     series.push(whisker("measured", t.accent, 2, 0));
-    series.push(dots("recommended, measured", known("measured"), t.accent, "circle", names, 10));
+    series.push(dots("recommended, measured", known("measured"), { color: t.accent, opacity: 1 }, "circle", names, 10));
   } else {
-    series.push(dots("recommended, predicted", known("predicted"), t.accent, "emptyCircle", names, 10));
+    series.push(dots("recommended, predicted", known("predicted"), hollow(t.accent, t), "circle", names, 10));
   }
   return {
-    ...base(t),
-    grid: { ...base(t).grid, bottom: 30 },
-    legend: { ...base(t).legend, data: series.filter((s) => s.name).map((s) => s.name) },
+    ...base(t, series.filter((s) => s.name).map((s) => s.name)),
     xAxis: valueAxis(t, "bits per byte, lower is better"),
     yAxis: categoryAxis(t, names),
     series,
@@ -227,14 +233,12 @@ function calibration(data, t) {
     ...extra,
   });
   return {
-    ...base(t),
-    grid: { ...base(t).grid, bottom: 30 },
+    ...base(t, data.series.map((s) => s.name)),
     xAxis: axis("predicted without the run, from the set's mean", {}),
     yAxis: axis("observed", { nameGap: 40, nameLocation: "middle" }),
     series: [
       ...data.series.map((s, i) => ({
-        name: s.name, type: "scatter", data: s.points, color: t.hues[i % 8],
-        symbol: SYMBOLS[i % 8], symbolSize: 7, itemStyle: { opacity: 0.8 },
+        name: s.name, type: "scatter", data: s.points, ...marker(i, t), symbolSize: 7,
         tooltip: { formatter: (p) => `${s.name}\npredicted ${p.value[0].toFixed(4)}, observed ${p.value[1].toFixed(4)}` },
       })),
       {
@@ -263,6 +267,12 @@ function draw(plot) {
 
 /** Draw every chart under `root`; safe to call again when data has changed. */
 export function drawAll(root) {
+  for (const [plot, chart] of charts) {
+    if (!plot.isConnected) {
+      chart.dispose();
+      charts.delete(plot);
+    }
+  }
   for (const plot of root.querySelectorAll("[data-chart]")) draw(plot);
 }
 
