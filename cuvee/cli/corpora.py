@@ -13,10 +13,13 @@ from cuvee.cli.context import FAILED, JsonOption, UrlOption, connect
 from cuvee.cli.specs import load_corpus
 from cuvee.cli.tables import census_table, corpus_table
 from cuvee.cli.watch import wait_for_corpus
+from cuvee.client import Client
+from cuvee.errors import ConflictError
 from cuvee.records import Corpus
+from cuvee.spec import CorpusSpec
 from cuvee.states import CorpusState
 
-__all__ = ["add", "list_corpora", "show"]
+__all__ = ["add", "list_corpora", "register_or_reuse", "show"]
 
 CorpusArgument = Annotated[
     str, typer.Argument(metavar="CORPUS", help="Id or name of a corpus.", show_default=False)
@@ -100,6 +103,21 @@ def show(
         print_json(found)
     else:
         _describe(found)
+
+
+def register_or_reuse(client: Client, spec: CorpusSpec) -> tuple[Corpus, bool]:
+    """Register a corpus, or find the one of the same name and specification; was it registered now?
+
+    Raises:
+        ConflictError: If the name belongs to another specification, or to one that failed.
+    """
+    try:
+        return client.register_corpus(spec), True
+    except ConflictError as error:
+        known = error.details
+        if not known.get("same_spec") or known.get("state") == CorpusState.FAILED:
+            raise
+        return client.get_corpus(known["id"]), False
 
 
 def _describe(corpus: Corpus) -> None:

@@ -40,27 +40,27 @@ def load_job_for(path: Path, corpus: CorpusSpec, settings: list[str] | None = No
     return validate(JobSpec, Document(document.name, data, document.lines))
 
 
-def load_corpus(path: Path) -> CorpusSpec:
-    """A CorpusSpec from a file; relative paths in it are taken from the file's folder.
+def load_corpus(path: Path, base: Path | None = None) -> CorpusSpec:
+    """A CorpusSpec from a file; relative paths in it start at ``base``, or at the file's folder.
 
     Raises:
         SpecError: With every problem of the file, by line and field.
     """
     spec = validate(CorpusSpec, read_document(path))
-    base = path.resolve().parent
+    start = (base or path.parent).resolve()
 
     def located(source: DomainSource) -> DomainSource:
-        return source.model_copy(update={"paths": tuple(_located(p, base) for p in source.paths)})
+        return source.model_copy(update={"paths": tuple(_located(p, start) for p in source.paths)})
 
     changes: dict[str, object] = {"domains": tuple(located(d) for d in spec.domains)}
     if spec.evaluation_only:
         changes["evaluation_only"] = tuple(located(d) for d in spec.evaluation_only)
     if isinstance(spec.tokenizer, FileTokenizer):
-        where = _located(spec.tokenizer.path, base)
+        where = _located(spec.tokenizer.path, start)
         changes["tokenizer"] = spec.tokenizer.model_copy(update={"path": where})
     return spec.model_copy(update=changes)
 
 
-def _located(path: str, base: Path) -> str:
+def _located(path: str, start: Path) -> str:
     """An absolute path; URLs stay as they are."""
-    return path if "://" in path else str(base / Path(path).expanduser())
+    return path if "://" in path else str(start / Path(path).expanduser())

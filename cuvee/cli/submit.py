@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cuvee.cli.console import out, print_json
+from cuvee.cli.console import err, out, print_json
 from cuvee.cli.context import JsonOption, UrlOption, connect
+from cuvee.cli.corpora import register_or_reuse
 from cuvee.cli.specs import load_corpus, load_job, load_job_for
 from cuvee.cli.watch import watch_job
 from cuvee.errors import SpecError
@@ -61,7 +62,13 @@ def submit(
         else:
             corpus_spec = load_corpus(corpus)
             spec = load_job_for(job, corpus_spec, settings)
-            registered = client.register_corpus(corpus_spec)
+            registered, fresh = register_or_reuse(client, corpus_spec)
+            if not fresh:
+                err().print(
+                    f"Corpus {registered.name} is registered already; its text is used as it was "
+                    "then. Give it another name to read changed files again.",
+                    soft_wrap=True,
+                )
             spec = spec.model_copy(update={"corpus": registered.id})
         submitted = client.submit(spec)
         if json:

@@ -1,0 +1,1 @@
+"""Programs that show how Cuvée is used, each run by the tests."""
