@@ -11,7 +11,9 @@ differences between runs carry no noise from it.
 **How sure.** Bits per byte is a ratio of sums over documents of unequal length, so its error is
 that of a ratio estimate (Cochran, *Sampling Techniques*, 3rd ed., section 6.4): with
 ``r = sum(nats) / sum(bytes)``, the residuals ``nats_d - r * bytes_d`` spread around zero and
-``var(sum nats) = D / (D - 1) * sum(residual^2)``, the bytes taken as fixed.
+``var(sum nats) = D / (D - 1) * sum(residual^2)``, the bytes taken as fixed. A set that is a single
+document is cut into pieces, since one document has no spread: its error then says how the document
+varies inside, which is less than how documents vary.
 """
 
 from __future__ import annotations
@@ -27,13 +29,15 @@ from cuvee.records import EvalLoss
 
 __all__ = ["Excerpts", "choose_excerpts", "keyed_generator", "ratio_loss"]
 
+_PIECES = 8
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Excerpts:
-    """Half-open ranges ``[start, stop)`` inside documents; all arrays have shape (E,).
+    """Half-open ranges ``[start, stop)`` inside documents, in order; all arrays have shape (E,).
 
     ``start`` and ``stop`` count from the beginning of document ``document``.
     """
@@ -78,7 +82,7 @@ def choose_excerpts(
         )
     sizes = lengths[usable].astype(np.int64)
     if int(sizes.sum()) <= budget:
-        return Excerpts(usable, np.zeros_like(sizes), sizes)
+        return _in_pieces(Excerpts(usable, np.zeros_like(sizes), sizes), least, divisible)
     generator = keyed_generator("excerpts", name)
     order = generator.permutation(usable.size)
     usable, sizes = usable[order], sizes[order]
@@ -88,9 +92,18 @@ def choose_excerpts(
     usable, sizes, takes = usable[:count], sizes[:count], takes[:count]
     starts = generator.integers(0, sizes - takes + 1)
     by_document = np.argsort(usable)
-    return Excerpts(
-        usable[by_document], starts[by_document], (starts + takes)[by_document].astype(np.int64)
-    )
+    chosen = Excerpts(usable[by_document], starts[by_document], (starts + takes)[by_document])
+    return _in_pieces(chosen, least, divisible)
+
+
+def _in_pieces(chosen: Excerpts, least: int, divisible: bool) -> Excerpts:
+    """Cut the only document into pieces of at least ``least``; leave several documents alone."""
+    if chosen.document.size > 1 or not divisible:
+        return chosen
+    start, stop = int(chosen.start[0]), int(chosen.stop[0])
+    count = max(1, min(_PIECES, (stop - start) // least))
+    marks = np.linspace(start, stop, count + 1).astype(np.int64)
+    return Excerpts(np.repeat(chosen.document, count), marks[:-1], marks[1:])
 
 
 def _water_level(sizes: Ints, budget: int) -> int:
@@ -112,8 +125,7 @@ def ratio_loss(nats: Floats, tokens: Ints, sizes: Ints) -> EvalLoss:
         sizes: UTF-8 bytes of the text those tokens spell, shape (D,).
 
     Returns:
-        The loss. With a single document there is no spread to learn from and ``nats_se`` is 0:
-        callers pass parts of the document instead.
+        The loss. A single unit has no spread to learn from, and its ``nats_se`` is 0.
     """
     total, total_bytes = float(nats.sum()), int(sizes.sum())
     residuals = nats - (total / total_bytes) * sizes

@@ -22,12 +22,18 @@ is then a few passes over them.
 Known differences from counting a real sample of the mixture:
 
 - Counts are expectations over the whole sample of a domain, so they are fractions. A real sample at
-  share 0.1 sees a tenth of the contexts, each with its full count.
-- The number of different continuations is not linear. Heaps' law says that a share ``w`` of a text
-  shows about ``w**GROWTH`` of its types, which gives ``T``. It ignores what two domains have in
-  common. With a single domain at full sample it is Witten and Bell's model exactly.
+  share 0.1 sees a tenth of the contexts, each with its full count; here all are seen, faintly.
+- The number of different continuations is not linear. By Heaps' law a share ``w`` of a text shows
+  about ``w**GROWTH`` of its types, which gives ``T``; it ignores what two domains have in common.
+  With a single domain at full sample it is Witten and Bell's model exactly.
 - A domain with less text than ``p_j * train_bytes`` has ``w_j > 1``: its text counts as repeated,
   which adds counts and no new continuations.
+
+What the first two cost, measured against counting a real sample of nine mixtures of six domains
+(Python, SymPy, character tables, English documentation, JavaScript, C++ headers; order 5, 400 kB):
+the mean over sets correlates at 0.98 and a single set at 0.95, but losses read 0.8 bits per byte
+low on average, and 1.2 low where the set's own domain has a share under 0.1. Use the rung to rank
+mixtures; its differences are flatter than those of a model that must learn from what it is given.
 
 The first bytes of a document follow newlines, since training text separates documents by one.
 Scored bytes, excerpts and standard errors: ``cuvee.proxy.heldout``.
@@ -57,8 +63,10 @@ if TYPE_CHECKING:
 
 __all__ = ["GROWTH", "WINDOWS", "NgramOracle", "ngram_losses"]
 
-GROWTH = 0.5
-"""Exponent of Heaps' law for the distinct continuations of a share of a text (see the module)."""
+GROWTH = 0.25
+"""Exponent of Heaps' law. Against real samples (see the module) smaller is slightly better (root
+mean squared error 0.87 bits per byte at 0, 0.94 here, 0.97 at 0.5), but 0 would make the loss jump
+where a share becomes 0."""
 
 WINDOWS = 8
 """Places per domain that a seed may choose. Mixtures of m domains then have ``8**m`` samples."""
@@ -252,11 +260,11 @@ def _index_heldout(corpus: PreparedCorpus, order: int, eval_bytes: int) -> _Scor
     documents = 0
     for name in corpus.manifest.eval_sets:
         text = corpus.heldout_text(name)
-        starts = np.asarray(text.offsets[:-1], dtype=np.int64)
-        sizes = np.diff(np.asarray(text.offsets, dtype=np.int64))
+        offsets = np.asarray(text.offsets, dtype=np.int64)
+        sizes: Ints = offsets[1:] - offsets[:-1]
         chosen = choose_excerpts(sizes, eval_bytes, name, least=_LEAST_EXCERPT)
         for document, start, stop in zip(chosen.document, chosen.start, chosen.stop, strict=True):
-            begin = int(starts[document])
+            begin = int(offsets[document])
             known = min(int(start), order - 1)
             pieces.append(np.full(order - 1 - known, ord("\n"), dtype=np.uint8))
             pieces.append(np.asarray(text.data[begin + start - known : begin + stop]))
