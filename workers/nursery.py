@@ -2,8 +2,8 @@
 
 ``python -m workers.nursery PARENT MODULE ...`` imports the modules once (torch and transformers
 take four CPU seconds) and then forks one child per assignment, so every run is a process of its
-own at the price of a fork. It runs no numerics and never touches an accelerator: a child of a process
-that did could not use it.
+own at the price of a fork. It runs no numerics and never touches an accelerator: a child of a
+process that did could not use it.
 
 Standard input is a Unix socket. An assignment's own socket arrives over it as a file descriptor;
 answers are ``{"pid": ...}`` when the child is born and ``{"exit": ...}`` when it is dead (negative:

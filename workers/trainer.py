@@ -7,8 +7,10 @@ stops at a checkpoint when told to, and dies at once when its supervisor is gone
 from __future__ import annotations
 
 import faulthandler
+import functools
 import importlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -20,13 +22,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from cuvee.errors import CuveeError
+from cuvee.errors import CheckpointError, CuveeError
 from cuvee.mixture import Mixture
 from cuvee.records import LossPoint
 from cuvee.spec import Constraints, CorpusSpec, ProxyRung
 from workers.channel import Channel
 
-__all__ = ["Parent", "prepare_corpus", "run_assignment", "train_proxy"]
+__all__ = ["Parent", "inherit_checkpoints", "prepare_corpus", "run_assignment", "train_proxy"]
 
 _PROGRESS_SECONDS = 0.5
 """Progress is told at most this often; a fast step must not flood the supervisor."""
@@ -96,22 +98,30 @@ def train_proxy(assignment: dict[str, Any], parent: Parent) -> dict[str, Any]:
     import torch
 
     from cuvee.corpus import open_corpus
-    from cuvee.proxy import train
+    from cuvee.proxy.train import train
 
     if assignment["threads"]:
         torch.set_num_threads(assignment["threads"])
-    outcome = train(
+    train_here = functools.partial(
+        train,
         ProxyRung.model_validate(assignment["rung"]),
         open_corpus(Path(assignment["corpora"]), assignment["corpus_digest"]),
         Mixture.model_validate(assignment["mixture"]),
         assignment["seed"],
         constraints=Constraints.model_validate(assignment["constraints"]),
-        checkpoints=Path(assignment["checkpoints"]),
         device=assignment["device"],
         on_point=parent.point,
         on_progress=parent.progress,
         should_stop=parent.stop.is_set,
     )
+    checkpoints = inherit_checkpoints(Path(assignment["folder"]), assignment["attempt"])
+    try:
+        outcome = train_here(checkpoints=checkpoints)
+    except CheckpointError:
+        # An earlier attempt's, from another kind of device or another release: begin again.
+        traceback.print_exc()
+        shutil.rmtree(checkpoints)
+        outcome = train_here(checkpoints=checkpoints)
     if outcome.stopped:
         return {"stopped": True}
     return {
@@ -119,6 +129,30 @@ def train_proxy(assignment: dict[str, Any], parent: Parent) -> dict[str, Any]:
         "train_tokens": outcome.train_tokens,
         "seconds": outcome.seconds,
     }
+
+
+def inherit_checkpoints(folder: Path, attempt: int) -> Path:
+    """The attempt's own folder of checkpoints, begun with the furthest of an earlier attempt.
+
+    A copy: an earlier attempt that is still alive somewhere and does not know that it was
+    superseded goes on writing into its own folder, where it disturbs nobody.
+    """
+    own = folder / f"attempt-{attempt:04d}"
+    own.mkdir(parents=True, exist_ok=True)
+    earlier = [
+        path
+        for number in range(1, attempt)
+        for path in (folder / f"attempt-{number:04d}").glob("step-*.safetensors")
+    ]
+    for path in sorted(earlier, key=lambda path: path.name, reverse=True):
+        partial = own / f".inherited-{path.name}"
+        try:
+            shutil.copyfile(path, partial)
+        except FileNotFoundError:  # its owner lives, and has replaced it by a newer one
+            continue
+        partial.replace(own / path.name)
+        break
+    return own
 
 
 def prepare_corpus(assignment: dict[str, Any], parent: Parent) -> dict[str, Any]:

@@ -42,9 +42,6 @@ _DRAIN_SECONDS = 6.0
 """For workers to checkpoint and hand back their runs, and the API to end its streams."""
 
 _SERVER_STOP_SECONDS = 10.0
-_LEASE_SECONDS = 15
-_RENEW_SECONDS = 3
-_SWEEP_SECONDS = 2
 
 
 class _Stopping(Exception):
@@ -275,6 +272,12 @@ class EmbeddedStack:
     def _environment(self, database_url: str, broker_url: str, port: int) -> dict[str, str]:
         threads = str(self.threads)
         return {
+            # Short leases: on one machine a silent worker is a dead worker.
+            "CUVEE_LEASE_SECONDS": "15",
+            "CUVEE_RENEW_SECONDS": "3",
+            "CUVEE_SWEEP_SECONDS": "2",
+            "CUVEE_THREADS": threads,
+            "OMP_NUM_THREADS": threads,
             **os.environ,
             "CUVEE_ENVIRONMENT": "embedded",
             "CUVEE_DATABASE_URL": database_url,
@@ -282,12 +285,6 @@ class EmbeddedStack:
             "CUVEE_DATA_DIR": str(self.data_dir),
             "CUVEE_HOST": "127.0.0.1",
             "CUVEE_PORT": str(port),
-            # Short leases: on one machine a silent worker is a dead worker.
-            "CUVEE_LEASE_SECONDS": str(_LEASE_SECONDS),
-            "CUVEE_RENEW_SECONDS": str(_RENEW_SECONDS),
-            "CUVEE_SWEEP_SECONDS": str(_SWEEP_SECONDS),
-            "CUVEE_THREADS": threads,
-            "OMP_NUM_THREADS": threads,
             "PYTHONUNBUFFERED": "1",
         }
 
