@@ -1,0 +1,1 @@
+"""All SQL: one module of functions per group of tables, each taking a session first."""
