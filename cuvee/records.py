@@ -255,6 +255,17 @@ class SearchProblem(Record):
             if w > 0
         )
 
+    @property
+    def planned_runs(self) -> int:
+        """Runs planned in total: every rung's budget, and the verification runs.
+
+        Equal references are verified once, so a baseline that is the natural mixture costs no
+        more. A search that is certain early spends less.
+        """
+        checks = self.spec.verification
+        references = {self.reference(label).digest() for label in checks.references}
+        return sum(r.runs for r in self.spec.rungs) + checks.seeds * (1 + len(references))
+
     def reference(self, label: str) -> Mixture:
         """The mixture behind ``baseline``, ``natural`` or ``uniform``."""
         return {"baseline": self.baseline, "natural": self.natural, "uniform": self.uniform}[label]
