@@ -1,0 +1,127 @@
+"""The laws of a rung with what decisions need of them, fitted once per decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cuvee.engine import bootstrap, laws
+from cuvee.engine.bootstrap import Draws
+from cuvee.engine.laws import Laws
+from cuvee.engine.optimum import minimise
+from cuvee.engine.simplex import Array, Region
+from cuvee.engine.table import Table
+
+__all__ = ["Fits", "Fitted", "objective_noise", "repeat_noise"]
+
+_LEAST_SHARE = 0.01  # below it a share counts as nearly absent, and the law may go to zero
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Laws of all evaluation sets at one rung, with the objective's weights."""
+
+    laws: Laws
+    w: Array
+    noise: Array | None
+
+    def objective(self, p: Array) -> Array:
+        """Predicted objective at mixtures ``(n, m)``, shape ``(n,)``, bits per byte."""
+        return np.asarray(self.laws.at(p) @ self.w)
+
+    def optimum(self, region: Region, start: Array) -> Array:
+        """The mixture of ``region`` with the least predicted objective, shape ``(m,)``."""
+        return np.asarray(minimise(self.laws.t[None], self.w, region, start)[0])
+
+    def draws(self, rng: np.random.Generator, replicates: int) -> Draws:
+        return bootstrap.draw(self.laws, rng, replicates, self.noise)
+
+    def reach(self, region: Region, *, stretch: bool) -> Region:
+        """``region`` cut to the shares that were seen, or to a little beyond with ``stretch``.
+
+        Stretching halves the least share seen of each domain (to zero once it is nearly absent)
+        and adds half to the greatest: a proposal may go where no run has been, for its measurement
+        will tell; a recommendation may not.
+        """
+        low, high = self.laws.x.min(axis=0), self.laws.x.max(axis=0)
+        if stretch:
+            low = np.where(low > _LEAST_SHARE, low / 2, 0.0)
+            high = np.minimum(1.5 * high, 1.0)
+        return region.within(low, high)
+
+    def predicted(self, p: Array) -> Array:
+        """Mean and standard error per set at one mixture, shape ``(E, 2)``."""
+        mean = self.laws.at(p)[0]
+        se = self.laws.scale * np.sqrt(self.laws.leverages_at(p)[:, 0])
+        return np.stack([mean, se], axis=1)
+
+    @property
+    def loo_r2(self) -> float:
+        """Share of the objective's variance that leave-one-out predictions explain."""
+        return r2(self.laws.y @ self.w, self.laws.loo @ self.w)
+
+
+class Fits:
+    """Fits of a table's rungs, made when first asked for. Pending runs do not enter a fit."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._made: dict[int, Fitted | None] = {}
+
+    def at(self, rung: int) -> Fitted | None:
+        """The fit of a rung, or None with fewer than ``m + 1`` different mixtures measured."""
+        if rung not in self._made:
+            self._made[rung] = self._fit(rung)
+        return self._made[rung]
+
+    def _fit(self, rung: int) -> Fitted | None:
+        x, y = self._table.at(rung)
+        if len(np.unique(np.round(x, 5), axis=0)) < x.shape[1] + 1:
+            return None
+        below = self.at(rung - 1) if rung > 0 else None
+        shape = None if below is None else below.laws.t
+        noise, _ = repeat_noise(x, y)
+        return Fitted(laws.fit(x, y, shape), self._table.w, noise)
+
+
+def r2(measured: Array, predicted: Array) -> float:
+    """One minus the residual over the total sum of squares (0 when nothing varies)."""
+    spread = float(np.sum((measured - measured.mean()) ** 2))
+    return 1 - float(np.sum((measured - predicted) ** 2)) / spread if spread > 0 else 0.0
+
+
+def repeat_noise(x: Array, y: Array) -> tuple[Array | None, int]:
+    """Standard deviation between runs of one mixture, per column of ``y``; and its freedom.
+
+    Args:
+        x: Mixtures, shape ``(K, m)``.
+        y: Measurements, shape ``(K, E)``.
+    """
+    _, which = np.unique(np.round(x, 5), axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    freedom, squares = 0, np.zeros(y.shape[1])
+    for group in range(which.max(initial=-1) + 1):
+        rows = y[which == group]
+        freedom += len(rows) - 1
+        squares += np.sum((rows - rows.mean(axis=0)) ** 2, axis=0)
+    return (np.sqrt(squares / freedom), freedom) if freedom else (None, 0)
+
+
+def objective_noise(table: Table, fitted: Fitted | None) -> float | None:
+    """Standard deviation of one target run's objective between seeds, bits per byte.
+
+    Pools repeated runs with the law's residuals, each with its degrees of freedom. Residuals hold
+    lack of fit too, so the estimate errs upwards. None when neither is there.
+    """
+    x, y = table.at(table.target)
+    squares, freedom = 0.0, 0.0
+    repeats, count = repeat_noise(x, (y @ table.w)[:, None])
+    if repeats is not None:
+        squares, freedom = count * float(repeats[0]) ** 2, float(count)
+    if fitted is not None:
+        residual = fitted.laws.residuals @ table.w
+        used = float(table.w @ fitted.laws.leverage.sum(axis=0))
+        squares += float(residual @ residual)
+        freedom += max(len(residual) - used, 0.0)
+    return float(np.sqrt(squares / freedom)) if freedom >= 1 else None

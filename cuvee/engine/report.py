@@ -1,0 +1,321 @@
+"""The defended answer: everything that was measured and concluded, in one record."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import accumulate
+
+import numpy as np
+from scipy import stats
+
+from cuvee import __version__
+from cuvee.engine.bootstrap import interval
+from cuvee.engine.fitted import Fits
+from cuvee.engine.simplex import Array
+from cuvee.engine.table import Table
+from cuvee.engine.verify import differences, mean_interval, verified
+from cuvee.mixture import Mixture
+from cuvee.records import (
+    CurvePoint,
+    DomainShare,
+    EvalReport,
+    History,
+    Interval,
+    Observation,
+    PairedDifference,
+    Recommendation,
+    Report,
+    RungSummary,
+    SearchProblem,
+)
+
+__all__ = ["build_report"]
+
+_REPLICATES = 1000
+_LEAST_SHARED = 4  # a rank correlation of fewer mixtures has hardly any values to take
+_AT_BOUND = 1e-4  # a share this near a bound is held by it
+
+
+def build_report(
+    problem: SearchProblem,
+    history: History,
+    recommendation: Recommendation,
+    *,
+    job_id: str,
+    name: str | None,
+    corpus_digest: str,
+    stop_reason: str,
+    created_at: datetime,
+    seed: int,
+) -> Report:
+    """Assemble the report.
+
+    Args:
+        problem: What was searched.
+        history: Every run, verification included.
+        recommendation: The answer, as it was before verification.
+        job_id: For the record.
+        name: For the record.
+        corpus_digest: For the record.
+        stop_reason: Why the search ended.
+        created_at: The caller's clock; the engine has none.
+        seed: The job's seed, for bootstrap intervals.
+
+    Raises:
+        EngineError: If an observation lacks an evaluation set, or one verification pair was run
+            and nothing tells the noise.
+    """
+    shown = differences(problem, history, recommendation)
+    mixture = recommendation.mixture
+    measured = None
+    if mixture is not None:
+        measured = _measured_objective(problem, history, mixture)
+    return Report(
+        job_id=job_id,
+        name=name,
+        corpus_digest=corpus_digest,
+        created_at=created_at,
+        confidence=problem.spec.verification.confidence,
+        verdict=_verdict(problem, recommendation, shown),
+        refused=recommendation.refused,
+        recommended=mixture,
+        domains=() if mixture is None else _domains(problem, recommendation, mixture),
+        evaluations=()
+        if mixture is None
+        else _evaluations(problem, history, recommendation, mixture),
+        predicted_objective=recommendation.objective,
+        measured_objective=measured,
+        chance_of_beating=recommendation.chance_of_beating,
+        predicted_gain=recommendation.gain,
+        verification=shown,
+        fits=recommendation.fits,
+        rungs=_rungs(problem, history, seed),
+        curve=_curve(problem, history),
+        stop_reason=stop_reason,
+        notes=recommendation.notes,
+        seed=seed,
+        engine_version=__version__,
+    )
+
+
+def _verdict(
+    problem: SearchProblem, recommendation: Recommendation, shown: tuple[PairedDifference, ...]
+) -> str:
+    """The answer in a sentence or two, the first reference first."""
+    level = f"{problem.spec.verification.confidence:.0%} interval"
+    if recommendation.mixture is None:
+        return f"No recommendation: {recommendation.refused}."
+    if not shown:
+        label = next(iter(problem.spec.verification.references), "baseline")
+        gain = recommendation.gain[label]
+        return (
+            f"Recommended mixture is predicted to beat {_called(label)} by {gain.mean:.3f} bits per "
+            f"byte ({level} {gain.low:.3f} to {gain.high:.3f}, chance "
+            f"{recommendation.chance_of_beating[label]:.3f}). It has not been verified."
+        )
+    return " ".join(_sentence(pair, level) for pair in shown)
+
+
+def _called(reference: str) -> str:
+    return "the baseline" if reference == "baseline" else f"the {reference} mixture"
+
+
+def _sentence(pair: PairedDifference, level: str) -> str:
+    value, reference = pair.difference, _called(pair.reference)
+    runs = f"{len(pair.pairs)} paired run{'s' if len(pair.pairs) > 1 else ''}"
+    figures = f"{level} {value.low:.3f} to {value.high:.3f}, chance {pair.chance:.3f}"
+    if value.low > 0:
+        return (
+            f"Recommended mixture beats {reference} by {value.mean:.3f} bits per byte "
+            f"({figures}), verified by {runs}."
+        )
+    if value.high < 0:
+        return (
+            f"Recommended mixture does worse than {reference} by {-value.mean:.3f} bits "
+            f"per byte ({figures}) in {runs}: keep {reference}."
+        )
+    return (
+        f"Recommended mixture is not shown to beat {reference}: the difference is "
+        f"{value.mean:.3f} bits per byte ({figures}) in {runs}."
+    )
+
+
+def _domains(
+    problem: SearchProblem, recommendation: Recommendation, mixture: Mixture
+) -> tuple[DomainShare, ...]:
+    feasible = problem.feasible()
+    length = problem.spec.constraints.target_tokens
+    held: dict[str, str] = {}
+    for group in feasible.groups:
+        members = [problem.names[j] for j in group.members]
+        total = sum(mixture[n] for n in members)
+        if group.upper < 1 and total >= group.upper - _AT_BOUND:
+            said = f"{' + '.join(members)} may have at most {group.upper:g}"
+        elif group.lower > 0 and total <= group.lower + _AT_BOUND:
+            said = f"{' + '.join(members)} must have at least {group.lower:g}"
+        else:
+            continue
+        held |= dict.fromkeys(members, said)
+    shares = []
+    for j, name in enumerate(problem.names):
+        share = mixture[name]
+        if feasible.upper[j] < 1 and share >= feasible.upper[j] - _AT_BOUND:
+            held[name] = feasible.reasons[j]
+        elif feasible.lower[j] > 0 and share <= feasible.lower[j] + _AT_BOUND:
+            held[name] = f"bounds.{name}.min = {feasible.lower[j]:g}"
+        shares.append(
+            DomainShare(
+                name=name,
+                tokens=problem.tokens[j],
+                natural=problem.natural[name],
+                baseline=problem.baseline[name],
+                recommended=recommendation.shares.get(
+                    name, Interval(mean=share, low=share, high=share)
+                ),
+                epochs=None if length is None else share * length / problem.tokens[j],
+                cap=min(1.0, feasible.upper[j]),
+                binding=held.get(name),
+            )
+        )
+    return tuple(shares)
+
+
+def _measured_objective(
+    problem: SearchProblem, history: History, mixture: Mixture
+) -> Interval | None:
+    values = [problem.objective(o.losses) for o in verified(problem, history, mixture)]
+    if not values:
+        return None
+    noise = None
+    if len(values) == 1:
+        noise = _single_noise(problem, history)[0]
+    return mean_interval(values, problem.spec.verification.confidence, noise)
+
+
+def _single_noise(problem: SearchProblem, history: History) -> tuple[float, dict[str, float]]:
+    """Noise of one run, objective and per set: of the laws' residuals, else of the held-out text.
+
+    It is only asked for where a mean rests on a single run.
+    """
+    table = Table.build(problem, history)
+    fitted = Fits(table).at(table.target)
+    if fitted is not None:
+        residual = fitted.laws.residuals @ table.w
+        freedom = max(fitted.laws.runs - table.w @ fitted.laws.leverage.sum(axis=0), 1.0)
+        by_set = dict(zip(table.eval_sets, fitted.laws.scale.tolist(), strict=True))
+        return float(np.sqrt(residual @ residual / freedom)), by_set
+    first = next(o for o in history.observations if o.rung == problem.target)
+    by_set = {name: loss.bits_per_byte_se for name, loss in first.losses.items()}
+    weighted = [w * by_set[e] for e, w in zip(problem.eval_sets, problem.weights, strict=True)]
+    return float(np.linalg.norm(weighted)), by_set
+
+
+def _evaluations(
+    problem: SearchProblem,
+    history: History,
+    recommendation: Recommendation,
+    mixture: Mixture,
+) -> tuple[EvalReport, ...]:
+    level = problem.spec.verification.confidence
+    ours = verified(problem, history, mixture)
+    theirs = verified(problem, history, problem.baseline)
+    noise: dict[str, float] = {}
+    if 1 in (len(ours), len(theirs)):
+        noise = _single_noise(problem, history)[1]
+
+    def measured(runs: list[Observation], name: str) -> Interval | None:
+        values = [o.losses[name].bits_per_byte for o in runs]
+        return mean_interval(values, level, noise.get(name)) if values else None
+
+    return tuple(
+        EvalReport(
+            name=name,
+            weight=weight,
+            predicted=recommendation.predicted[name],
+            measured=measured(ours, name),
+            baseline_measured=measured(theirs, name),
+        )
+        for name, weight in zip(problem.eval_sets, problem.weights, strict=True)
+    )
+
+
+def _rungs(problem: SearchProblem, history: History, seed: int) -> tuple[RungSummary, ...]:
+    means = [_mean_objectives(problem, history, rung) for rung in range(len(problem.rungs))]
+    summaries = []
+    for rung, spec in enumerate(problem.rungs):
+        runs = [o for o in history.observations if o.rung == rung]
+        shared = sorted(means[rung].keys() & means[problem.target].keys())
+        agreement = None
+        if rung != problem.target and len(shared) >= _LEAST_SHARED:
+            agreement = _spearman(
+                np.array([means[rung][d] for d in shared]),
+                np.array([means[problem.target][d] for d in shared]),
+                np.random.default_rng([seed, rung]),
+                problem.spec.verification.confidence,
+            )
+        summaries.append(
+            RungSummary(
+                kind=spec.kind,
+                runs=len(runs),
+                failed=sum(r.rung == rung for r in history.failed),
+                seconds=sum(sorted(o.seconds for o in runs)),
+                agreement=agreement,
+                shared=0 if rung == problem.target else len(shared),
+            )
+        )
+    return tuple(summaries)
+
+
+def _mean_objectives(problem: SearchProblem, history: History, rung: int) -> dict[str, float]:
+    """Mean objective by mixture digest."""
+    values: dict[str, list[float]] = {}
+    for o in history.observations:
+        if o.rung == rung:
+            values.setdefault(o.mixture.digest(), []).append(problem.objective(o.losses))
+    return {digest: float(np.mean(sorted(v))) for digest, v in values.items()}
+
+
+def _spearman(x: Array, y: Array, rng: np.random.Generator, confidence: float) -> Interval | None:
+    """Rank correlation with a bootstrap interval over mixtures; None when ranks are all tied."""
+
+    def correlation(a: Array, b: Array) -> Array:
+        a = stats.rankdata(a, axis=-1)
+        b = stats.rankdata(b, axis=-1)
+        a = a - a.mean(axis=-1, keepdims=True)
+        b = b - b.mean(axis=-1, keepdims=True)
+        scale = np.sqrt(np.sum(a * a, axis=-1) * np.sum(b * b, axis=-1))
+        top = np.sum(a * b, axis=-1)
+        return np.where(scale > 0, top / np.where(scale > 0, scale, 1.0), np.nan)
+
+    mean = float(correlation(x, y))
+    if np.isnan(mean):
+        return None
+    picks = rng.integers(len(x), size=(_REPLICATES, len(x)))
+    drawn = correlation(x[picks], y[picks])
+    low, high = interval(drawn[np.isfinite(drawn)], confidence)
+    return Interval(mean=mean, low=min(low, mean), high=max(high, mean))
+
+
+def _curve(problem: SearchProblem, history: History) -> tuple[CurvePoint, ...]:
+    """Best feasible objective at the target after each of its search runs.
+
+    Observations carry no time; run ids are UUIDv7 and sort by it. Seconds are of training, summed
+    over all rungs.
+    """
+    runs = sorted(
+        (o for o in history.observations if o.purpose == "search"), key=lambda o: o.run_id
+    )
+    spent = list(accumulate(o.seconds for o in runs))
+    feasible = problem.feasible()
+    points: list[CurvePoint] = []
+    best = float("inf")
+    at_target = 0
+    for o, seconds in zip(runs, spent, strict=True):
+        if o.rung != problem.target:
+            continue
+        at_target += 1
+        if not feasible.violations(o.mixture):
+            best = min(best, problem.objective(o.losses))
+        if np.isfinite(best):
+            points.append(CurvePoint(runs=at_target, seconds=seconds, best=best))
+    return tuple(points)

@@ -1,0 +1,193 @@
+"""A problem and its history as arrays in one canonical order.
+
+Two histories that hold the same runs must give the same bits, and renaming or reordering domains
+must not change the answer. So domains are ordered by their properties before their names, and runs
+by what they measured before their ids; floating-point sums then add the same numbers in the same
+order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cuvee.engine.simplex import Array, Region
+from cuvee.errors import EngineError
+from cuvee.mixture import Mixture, largest_remainder
+from cuvee.records import History, Observation, PendingRun, SearchProblem
+
+__all__ = ["SAME", "Table", "same"]
+
+SAME = 2e-6
+"""Shares closer than this are one share: proposals are rounded to six decimals."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Arrays over domains (canonical order), evaluation sets (canonical order) and runs.
+
+    Attributes:
+        problem: What is searched.
+        domains: Domain names in canonical order, ``m`` of them.
+        eval_sets: Evaluation sets in canonical order, ``E`` of them.
+        w: Objective weights over ``eval_sets``, shape ``(E,)``, sum 1.
+        region: The feasible region, domains in canonical order.
+        shares: Mixtures of the search's observations, shape ``(K, m)``, all rungs.
+        losses: What they measured, bits per byte, shape ``(K, E)``.
+        rung: Their rungs, shape ``(K,)``.
+        busy: Mixtures pending or failed, shape ``(B, m)``.
+        busy_rung: Their rungs, shape ``(B,)``.
+        pending: How many runs of each rung are pending, shape ``(R,)``.
+    """
+
+    problem: SearchProblem
+    domains: tuple[str, ...]
+    eval_sets: tuple[str, ...]
+    w: Array
+    region: Region
+    shares: Array
+    losses: Array
+    rung: npt.NDArray[np.intp]
+    busy: Array
+    busy_rung: npt.NDArray[np.intp]
+    pending: npt.NDArray[np.intp]
+
+    @classmethod
+    def build(cls, problem: SearchProblem, history: History) -> Table:
+        """Arrange the search runs of a history (verification runs are not the search's business).
+
+        Raises:
+            EngineError: If an observation lacks an evaluation set or has a rung that is not there.
+            SpecError: If a run's mixture has a domain that is not the problem's.
+        """
+        feasible = problem.feasible()
+        count = len(problem.names)
+        order = sorted(
+            range(count),
+            key=lambda j: (
+                problem.tokens[j],
+                problem.baseline.root.get(problem.names[j], 0.0),
+                feasible.lower[j],
+                feasible.upper[j],
+                problem.names[j],
+            ),
+        )
+        domains = tuple(problem.names[j] for j in order)
+        sets = sorted(zip(problem.weights, problem.eval_sets, strict=True))
+        eval_sets = tuple(name for _, name in sets)
+
+        def row(mixture: Mixture) -> tuple[float, ...]:
+            return tuple(mixture.shares(domains))
+
+        def measured(observation: Observation) -> tuple[float, ...]:
+            missing = sorted(set(eval_sets) - set(observation.losses))
+            if missing:
+                raise EngineError(f"run {observation.run_id} has no loss for {missing}")
+            return tuple(observation.losses[e].bits_per_byte for e in eval_sets)
+
+        rungs = len(problem.rungs)
+        every: tuple[Observation | PendingRun, ...]
+        every = (*history.observations, *history.pending, *history.failed)
+        strange = sorted({run.run_id for run in every if not 0 <= run.rung < rungs})
+        if strange:
+            raise EngineError(f"runs {strange} are at a rung that the job does not have")
+        seen = sorted(
+            (o.rung, row(o.mixture), o.seed, measured(o))
+            for o in history.observations
+            if o.purpose == "search"
+        )
+        busy = sorted(
+            (r.rung, row(r.mixture), r.seed)
+            for r in (*history.pending, *history.failed)
+            if r.purpose == "search"
+        )
+        waiting = [r.rung for r in history.pending if r.purpose == "search"]
+        return cls(
+            problem,
+            domains,
+            eval_sets,
+            np.array([w for w, _ in sets], dtype=np.float64),
+            Region.of(feasible, order),
+            np.array([s[1] for s in seen], dtype=np.float64).reshape(-1, count),
+            np.array([s[3] for s in seen], dtype=np.float64).reshape(-1, len(eval_sets)),
+            np.array([s[0] for s in seen], dtype=np.intp),
+            np.array([b[1] for b in busy], dtype=np.float64).reshape(-1, count),
+            np.array([b[0] for b in busy], dtype=np.intp),
+            np.bincount(np.array(waiting, dtype=np.intp), minlength=rungs),
+        )
+
+    @property
+    def target(self) -> int:
+        return self.problem.target
+
+    def issued(self, rung: int) -> int:
+        """Runs spent at a rung: measured, pending or failed."""
+        return int(np.sum(self.rung == rung) + np.sum(self.busy_rung == rung))
+
+    def left(self, rung: int) -> int:
+        """Runs that the search may still start at a rung."""
+        return max(0, self.problem.rungs[rung].runs - self.issued(rung))
+
+    def at(self, rung: int) -> tuple[Array, Array]:
+        """Mixtures ``(K, m)`` and losses ``(K, E)`` measured at a rung."""
+        here = self.rung == rung
+        return self.shares[here], self.losses[here]
+
+    def taken(self, rung: int) -> Array:
+        """Every mixture already tried or waiting at a rung, shape ``(n, m)``."""
+        return np.concatenate([self.shares[self.rung == rung], self.busy[self.busy_rung == rung]])
+
+    def vector(self, mixture: Mixture) -> Array:
+        """A mixture as shares in canonical order, shape ``(m,)``."""
+        return np.array(mixture.shares(self.domains), dtype=np.float64)
+
+    def mixture(self, p: Array) -> Mixture:
+        """Shares in canonical order as a mixture over the problem's names, in their order.
+
+        Shares are rounded to six decimals when that keeps them feasible, for people read them.
+        """
+        for label in ("baseline", "natural", "uniform"):
+            reference = self.problem.reference(label)
+            if np.all(np.abs(self.vector(reference) - p) <= SAME):
+                return reference  # exactly, so that it is recognised by its digest
+        by_name = dict(zip(self.domains, p.tolist(), strict=True))
+        shares = [max(0.0, by_name[name]) for name in self.problem.names]
+        millionths = largest_remainder(shares, 1_000_000)
+        rounded = Mixture.from_shares(self.problem.names, [n / 1e6 for n in millionths])
+        if not self.problem.feasible().violations(rounded):
+            return rounded
+        return Mixture.from_shares(self.problem.names, shares)
+
+    def with_pending(self, p: Array, rung: int) -> Table:
+        """This table with one more run waiting."""
+        return Table(
+            self.problem,
+            self.domains,
+            self.eval_sets,
+            self.w,
+            self.region,
+            self.shares,
+            self.losses,
+            self.rung,
+            np.concatenate([self.busy, p[None, :]]),
+            np.append(self.busy_rung, rung),
+            self.pending + np.bincount([rung], minlength=len(self.pending)),
+        )
+
+    def references(self) -> dict[str, Array]:
+        """Baseline, natural and uniform, each once: equal mixtures keep their first name."""
+        found: dict[str, Array] = {}
+        digests: set[str] = set()
+        for label in ("baseline", "natural", "uniform"):
+            mixture = self.problem.reference(label)
+            if mixture.digest() not in digests:
+                digests.add(mixture.digest())
+                found[label] = self.vector(mixture)
+        return found
+
+
+def same(p: Array, others: Array) -> npt.NDArray[np.bool_]:
+    """Which rows of ``others`` are the mixture ``p``."""
+    return np.asarray(np.all(np.abs(others - p) <= SAME, axis=1), dtype=bool)
