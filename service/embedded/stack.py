@@ -247,6 +247,8 @@ class EmbeddedStack:
         return self._python(
             name, environment, "celery", "--app", "workers.app", "worker",
             "--queues", queue, "--hostname", f"{name}@embedded", "--loglevel", "INFO",
+            # Workers that greet each other only take a second longer to start.
+            "--without-mingle", "--without-gossip", "--without-heartbeat",
         )  # fmt: skip
 
     def _api(self, environment: dict[str, str], listener: socket.socket) -> Program:
@@ -276,9 +278,9 @@ class EmbeddedStack:
             "CUVEE_LEASE_SECONDS": "15",
             "CUVEE_RENEW_SECONDS": "3",
             "CUVEE_SWEEP_SECONDS": "2",
+            **os.environ,
             "CUVEE_THREADS": threads,
             "OMP_NUM_THREADS": threads,
-            **os.environ,
             "CUVEE_ENVIRONMENT": "embedded",
             "CUVEE_DATABASE_URL": database_url,
             "CUVEE_BROKER_URL": broker_url,
