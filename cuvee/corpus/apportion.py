@@ -22,12 +22,14 @@ __all__ = ["GRID", "Apportionment"]
 GRID = 1_000_000_000
 """Shares are whole multiples of 1 / GRID here, so that all comparisons are exact."""
 
+_MARK = 4096
+
 
 class Apportionment:
     """The sequence of domain indices for whole-number weights that sum to ``GRID``.
 
-    It is computed from the start as far as it is asked for, at two bytes a position; equal due
-    dates go to the lower index.
+    It is computed from the start as far as it is asked for, about two microseconds and bytes a
+    position; equal due dates go to the lower index.
 
     Args:
         weights: Shape ``(m,)``, at least 0, summing to ``GRID``.
@@ -39,6 +41,7 @@ class Apportionment:
         self._weights = list(weights)
         self._counts = [0] * len(weights)
         self._labels = array("H")
+        self._marks: list[list[int]] = []  # the counts at every _MARK-th position
         # Heaps of (first position at which it may be drawn, domain) and (its due date, domain).
         self._waiting: list[tuple[int, int]] = [(0, i) for i, w in enumerate(weights) if w > 0]
         self._ready: list[tuple[int, int]] = []
@@ -50,10 +53,15 @@ class Apportionment:
 
     def counts(self, position: int) -> npt.NDArray[np.int64]:
         """Sequences of each domain among the first ``position``."""
-        return np.bincount(self.labels(0, position), minlength=len(self._weights))
+        self._extend(position + 1)
+        mark = position // _MARK
+        since = np.bincount(self.labels(mark * _MARK, position), minlength=len(self._weights))
+        return since + np.array(self._marks[mark], dtype=np.int64)
 
     def _extend(self, stop: int) -> None:
         for position in range(len(self._labels), stop):
+            if position % _MARK == 0:
+                self._marks.append(list(self._counts))
             while self._waiting and self._waiting[0][0] <= position:
                 _, i = heapq.heappop(self._waiting)
                 due = -(-(self._counts[i] + 1) * GRID // self._weights[i])

@@ -2,8 +2,8 @@
 
 A balanced Feistel network permutes ``[0, 4**h)``; walking its cycles until the value falls below
 ``size`` makes that a permutation of ``[0, size)`` (Black and Rogaway, "Ciphers with arbitrary
-finite domains", 2002). NumPy's own ``permutation`` would need memory for all of it, and its streams may
-change between versions.
+finite domains", 2002). NumPy's own ``permutation`` would need memory for all of it, and its
+streams may change between versions.
 """
 
 from __future__ import annotations

@@ -62,11 +62,13 @@ def read_documents(file: InputFile, cursor: Cursor | None = None) -> Iterator[Do
             if data:
                 yield Document(_decode(data, file, cursor), data)
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        raise _refuse(
-            file,
-            cursor,
-            f"the {file.compression or 'compressed'} data is damaged or cut off ({error})",
-            "Copy or compress the file again",
+        raise CorpusError(
+            f"domain {file.domain!r}: {file.path}, after line {cursor.line}: the "
+            f"{file.compression} data is damaged or cut off ({error}). Copy or compress the file "
+            "again",
+            domain=file.domain,
+            file=file.path,
+            line=cursor.line,
         ) from error
     except FileNotFoundError as error:
         raise _refuse(file, cursor, "the file has gone", "Put it back and try again") from error

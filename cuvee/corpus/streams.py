@@ -18,7 +18,7 @@ from cuvee.corpus.sources import InputFile
 
 __all__ = ["ByteStream", "open_stream"]
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17
 
 
 class ByteStream:
@@ -48,7 +48,7 @@ class _ZstdReader(io.RawIOBase):
 
     def readinto(self, target: Any) -> int:
         while not self._ready:
-            compressed = self._raw.read(_CHUNK // 8)
+            compressed = self._raw.read(_CHUNK)
             if not compressed:
                 if self._frame is not None:
                     raise EOFError("the file ends inside a zstd frame")
