@@ -1,0 +1,187 @@
+"""The report page: complete, self-contained, escaped, and honest when there is no answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+from dashboard_samples import DOMAINS, HOSTILE, a_refusal, a_report
+
+from cuvee.records import Report
+from service.dashboard import report as report_page
+from service.dashboard.recipe import Recipe
+from service.dashboard.report import render_report, report_csp
+
+
+class Outline(HTMLParser):
+    """Headings in order, inline scripts and styles, and every address that a page names."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.headings: list[int] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.inline: list[tuple[str, str, str]] = []
+        self._open: tuple[str, str] | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        assert "style" not in given, "an inline style would break the policy"
+        assert not any(name.startswith("on") for name in given), "an inline handler would, too"
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        self.addresses += [v for k, v in given.items() if k in ("src", "href", "action") and v]
+        if tag in ("script", "style"):
+            self._open = (tag, given.get("type") or "")
+
+    def handle_data(self, data: str) -> None:
+        if self._open is not None:
+            self.inline.append((*self._open, data))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = None
+
+
+def test_the_answer_stands_in_the_text_without_any_script() -> None:
+    report = a_report()
+    html = render_report(report)
+    assert report.verdict in html
+    for domain in report.domains:
+        assert f"{domain.recommended.mean * 100:.1f} %" in html
+    for one in report.verification:
+        for seed, *_ in one.pairs:
+            assert str(seed) in html
+    for note in report.notes:
+        assert note in html
+    assert report.corpus_digest in html
+    assert "at its cap" in html
+
+
+def test_the_page_names_no_address_outside_itself() -> None:
+    outline = Outline(render_report(a_report()))
+    assert outline.addresses == ["#verdict"]
+    assert "link" not in outline.tags
+    assert "img" not in outline.tags
+
+
+def test_the_policy_allows_exactly_the_scripts_and_the_style_that_are_inside() -> None:
+    outline = Outline(render_report(a_report()))
+    wanted = {"script": set(), "style": set()}  # type: dict[str, set[str]]
+    for tag, kind, text in outline.inline:
+        if kind != "application/json":
+            digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            wanted[tag].add(f"'sha256-{digest}'")
+    policy = dict(part.split(" ", 1) for part in report_csp().split("; "))
+    assert set(policy["script-src"].split()) == wanted["script"]
+    assert set(policy["style-src"].split()) == wanted["style"]
+    assert policy["default-src"] == "'none'"
+    assert f'content="{report_csp()}"'.replace("'", "&#39;") in render_report(a_report())
+
+
+def test_hostile_names_stay_text() -> None:
+    report = a_report(
+        name=HOSTILE,
+        verdict=HOSTILE,
+        notes=(HOSTILE,),
+        stop_reason=HOSTILE,
+        engine_version=HOSTILE,
+        fits=tuple(f.model_copy(update={"eval_set": HOSTILE}) for f in a_report().fits),
+        domains=tuple(d.model_copy(update={"name": HOSTILE}) for d in a_report().domains),
+    )
+    html = render_report(report)
+    assert "<img src=x" not in html
+    outline = Outline(html)
+    assert "img" not in outline.tags
+    assert outline.tags.count("script") == Outline(render_report(a_report())).tags.count("script")
+
+
+def test_the_saved_report_can_be_read_back_from_the_page() -> None:
+    report = a_report(name="it's <b> & more")
+    saved = [
+        text
+        for tag, kind, text in Outline(render_report(report)).inline
+        if kind == "application/json" and '"job_id"' in text
+    ]
+    assert Report.model_validate_json(saved[0]) == report
+
+
+def test_a_refusal_is_the_headline_and_gives_no_recipe() -> None:
+    html = render_report(a_refusal())
+    assert "No recommendation" in html
+    assert "at least 12 more runs" in html
+    assert 'id="recipe"' not in html
+    assert "Verified" not in html
+
+
+def test_a_report_without_verification_does_not_claim_one() -> None:
+    report = a_report(verification=(), measured_objective=None)
+    html = render_report(report)
+    assert "Predicted, not verified" in html
+    assert 'id="figure-verification"' not in html
+    assert "Loss against baseline, predicted" in html
+
+
+def test_a_difference_that_includes_zero_is_not_called_verified() -> None:
+    sure = a_report().verification[0]
+    unsure = sure.model_copy(
+        update={"difference": sure.difference.model_copy(update={"low": -0.01})}
+    )
+    assert "Not settled" in render_report(a_report(verification=(unsure,)))
+    worse = sure.model_copy(
+        update={
+            "difference": sure.difference.model_copy(
+                update={"low": -0.03, "mean": -0.02, "high": -0.01}
+            )
+        }
+    )
+    assert "Did not hold" in render_report(a_report(verification=(worse,)))
+
+
+def test_the_bare_minimum_of_a_report_renders() -> None:
+    full = a_report()
+    bare = Report(
+        job_id=full.job_id,
+        name=None,
+        corpus_digest=full.corpus_digest,
+        created_at=full.created_at,
+        confidence=0.9,
+        verdict="Nothing was measured.",
+    )
+    assert "Nothing was measured." in render_report(bare)
+
+
+def test_headings_descend_one_level_at_a_time() -> None:
+    headings = Outline(render_report(a_report())).headings
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(headings))
+
+
+def test_the_card_shows_the_baseline_only_where_it_differs() -> None:
+    report = a_report()
+    assert Recipe.from_report(report).same_baseline
+    moved = tuple(d.model_copy(update={"baseline": 1 / len(DOMAINS)}) for d in report.domains)
+    recipe = Recipe.from_report(a_report(domains=moved))
+    assert not recipe.same_baseline
+    assert "key-baseline" in render_report(a_report(domains=moved)).split("</style>")[1]
+
+
+def test_no_mark_of_the_card_falls_off_its_scale() -> None:
+    recipe = Recipe.from_report(a_report())
+    marks = [x for r in recipe.rows for x in (r.share, r.high or 0, r.natural, r.baseline)]
+    assert max(marks) <= recipe.scale <= 1
+
+
+def test_the_command_renders_a_saved_report(tmp_path: Path) -> None:
+    saved = tmp_path / "report.json"
+    saved.write_text(a_report().model_dump_json())
+    report_page.main([str(saved)])
+    assert a_report().verdict in (tmp_path / "report.html").read_text()
+    assert json.loads(saved.read_text())["seed"] == 1
