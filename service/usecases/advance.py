@@ -39,7 +39,7 @@ from service.db.repositories import jobs, runs
 from service.queue import ADVANCE, enqueue
 from service.usecases.corpora import corpus_problem
 from service.usecases.lifecycle import cancel_runs, fail_job, move_job, ring_runs
-from service.usecases.progress import planned_runs, seconds_to_verify
+from service.usecases.progress import seconds_to_verify
 from service.usecases.proposals import insert_runs
 
 __all__ = [
@@ -165,7 +165,7 @@ def _activated(
         job.domains = list(problem.names)
         job.eval_sets = list(problem.eval_sets)
         job.weights = list(problem.weights)
-        job.runs_planned = planned_runs(spec)
+        job.runs_planned = problem.planned_runs
     if job.state == JobState.ACCEPTED:
         move_job(session, job, JobState.RUNNING, payload={"phase": job.phase})
     session.flush()

@@ -15,7 +15,7 @@ from service.db.mapping import job_spec
 from service.db.models import JobRow
 from service.db.repositories import jobs, progress
 
-__all__ = ["planned_runs", "progress_of", "seconds_left", "seconds_to_verify"]
+__all__ = ["progress_of", "seconds_left", "seconds_to_verify"]
 
 Phase = Literal["waiting", "preparing", "searching", "verifying", "reporting", "done"]
 Counts = Mapping[tuple[str, int, str], int]
@@ -24,13 +24,16 @@ _LEAST_PARALLELISM = 0.05
 """A job that paused for hours must not promise years: below this the estimate says nothing."""
 
 
-def planned_runs(spec: JobSpec) -> int:
-    """Runs of the whole job: what each rung may spend, and the verification."""
-    return sum(rung.runs for rung in spec.rungs) + _verification_runs(spec)
+def _planned(row: JobRow, spec: JobSpec) -> int:
+    """Runs of the whole job; before the corpus is counted, as many as there can be."""
+    if row.runs_planned is not None:
+        return row.runs_planned
+    most = spec.verification.seeds * (1 + len(spec.verification.references))
+    return _search_runs(spec) + most
 
 
-def _verification_runs(spec: JobSpec) -> int:
-    return spec.verification.seeds * (1 + len(spec.verification.references))
+def _search_runs(spec: JobSpec) -> int:
+    return sum(rung.runs for rung in spec.rungs)
 
 
 def progress_of(session: Session, rows: Sequence[JobRow]) -> dict[str, JobProgress]:
@@ -53,7 +56,7 @@ def progress_of(session: Session, rows: Sequence[JobRow]) -> dict[str, JobProgre
         corpus_state, said = corpora.get(row.corpus_id, (CorpusState.READY, None))
         phase = _phase(row, corpus_state)
         done = _total(count, RunState.SUCCEEDED)
-        planned = row.runs_planned or planned_runs(spec)
+        planned = _planned(row, spec)
         at_best = best.get(row.id)
         active = sum(_total(count, s) for s in RunState if not s.terminal)
         found[row.id] = JobProgress(
@@ -158,7 +161,7 @@ def _runs_left(row: JobRow, spec: JobSpec, counts: Counts) -> dict[int, int]:
         for index, rung in enumerate(spec.rungs)
     }
     target = len(spec.rungs) - 1
-    left[target] += _verification_runs(spec)
+    left[target] += _planned(row, spec) - _search_runs(spec)
     return {rung: number for rung, number in left.items() if number}
 
 
@@ -169,5 +172,6 @@ def seconds_to_verify(session: Session, row: JobRow, spec: JobSpec) -> float:
     if not times:
         return 0.0
     mean = times[0].seconds / times[0].runs
-    rounds = -(-_verification_runs(spec) // row.concurrency)
+    verification = _planned(row, spec) - _search_runs(spec)
+    rounds = -(-verification // row.concurrency)
     return rounds * mean
