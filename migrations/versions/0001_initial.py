@@ -34,7 +34,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_outbox"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
     op.create_index("ix_outbox_entity_id", "outbox", ["entity_id", "created_at"], unique=False)
     op.create_index(
@@ -54,8 +54,8 @@ def upgrade() -> None:
             server_default=sa.text("now()"),
             nullable=False,
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_tenant"),
-        sa.UniqueConstraint("name", name="uq_tenant_name"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tenant")),
+        sa.UniqueConstraint("name", name=op.f("uq_tenant_name")),
     )
     op.create_table(
         "corpus",
@@ -85,15 +85,17 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.CheckConstraint(
-            "(state = 'preparing') = (lease_until IS NOT NULL)", name="ck_corpus_lease"
+            "(state = 'preparing') = (lease_until IS NOT NULL)", name=op.f("ck_corpus_lease")
         ),
-        sa.CheckConstraint("(state = 'ready') = (manifest IS NOT NULL)", name="ck_corpus_manifest"),
         sa.CheckConstraint(
-            "state IN ('registered', 'preparing', 'ready', 'failed')", name="ck_corpus_state"
+            "(state = 'ready') = (manifest IS NOT NULL)", name=op.f("ck_corpus_manifest")
         ),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name="fk_corpus_tenant_id"),
-        sa.PrimaryKeyConstraint("id", name="pk_corpus"),
-        sa.UniqueConstraint("tenant_id", "id", name="uq_corpus_tenant_id_id"),
+        sa.CheckConstraint(
+            "state IN ('registered', 'preparing', 'ready', 'failed')", name=op.f("ck_corpus_state")
+        ),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=op.f("fk_corpus_tenant_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_corpus")),
+        sa.UniqueConstraint("tenant_id", "id", name=op.f("uq_corpus_tenant_id_id")),
     )
     op.create_index(
         "ix_corpus_open",
@@ -122,8 +124,10 @@ def upgrade() -> None:
             server_default=sa.text("now()"),
             nullable=False,
         ),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name="fk_idempotency_key_tenant_id"),
-        sa.PrimaryKeyConstraint("tenant_id", "operation", "key", name="pk_idempotency_key"),
+        sa.ForeignKeyConstraint(
+            ["tenant_id"], ["tenant.id"], name=op.f("fk_idempotency_key_tenant_id")
+        ),
+        sa.PrimaryKeyConstraint("tenant_id", "operation", "key", name=op.f("pk_idempotency_key")),
     )
     op.create_index(
         "ix_idempotency_key_created_at", "idempotency_key", ["created_at"], unique=False
@@ -175,22 +179,24 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
             "(finished_at IS NOT NULL) = (state IN ('succeeded', 'failed', 'cancelled'))",
-            name="ck_job_finished",
+            name=op.f("ck_job_finished"),
         ),
-        sa.CheckConstraint("phase IN ('searching', 'verifying', 'reporting')", name="ck_job_phase"),
+        sa.CheckConstraint(
+            "phase IN ('searching', 'verifying', 'reporting')", name=op.f("ck_job_phase")
+        ),
         sa.CheckConstraint(
             "state IN ('accepted', 'running', 'pausing', 'paused', 'cancelling', 'succeeded', 'failed', 'cancelled')",  # noqa: E501
-            name="ck_job_state",
+            name=op.f("ck_job_state"),
         ),
         sa.ForeignKeyConstraint(
             ["tenant_id", "corpus_id"],
             ["corpus.tenant_id", "corpus.id"],
-            name="fk_job_tenant_id_corpus_id",
+            name=op.f("fk_job_tenant_id_corpus_id"),
         ),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name="fk_job_tenant_id"),
-        sa.PrimaryKeyConstraint("id", name="pk_job"),
-        sa.UniqueConstraint("job_seq", name="uq_job_job_seq"),
-        sa.UniqueConstraint("tenant_id", "id", name="uq_job_tenant_id_id"),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=op.f("fk_job_tenant_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_job")),
+        sa.UniqueConstraint("job_seq", name=op.f("uq_job_job_seq")),
+        sa.UniqueConstraint("tenant_id", "id", name=op.f("uq_job_tenant_id_id")),
     )
     op.create_index("ix_job_corpus_id", "job", ["corpus_id"], unique=False)
     op.create_index(
@@ -223,8 +229,8 @@ def upgrade() -> None:
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("pending", sa.ARRAY(sa.Uuid(as_uuid=False)), nullable=False),
         sa.Column("seed", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name="fk_advance_claim_job_id"),
-        sa.PrimaryKeyConstraint("job_id", name="pk_advance_claim"),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_advance_claim_job_id")),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_advance_claim")),
     )
     op.create_table(
         "event",
@@ -238,8 +244,8 @@ def upgrade() -> None:
             server_default=sa.text("clock_timestamp()"),
             nullable=False,
         ),
-        sa.ForeignKeyConstraint(["job_seq"], ["job.job_seq"], name="fk_event_job_seq"),
-        sa.PrimaryKeyConstraint("job_seq", "seq", name="pk_event"),
+        sa.ForeignKeyConstraint(["job_seq"], ["job.job_seq"], name=op.f("fk_event_job_seq")),
+        sa.PrimaryKeyConstraint("job_seq", "seq", name=op.f("pk_event")),
     )
     op.create_table(
         "proposal",
@@ -264,14 +270,14 @@ def upgrade() -> None:
             server_default=sa.text("now()"),
             nullable=False,
         ),
-        sa.CheckConstraint("purpose IN ('search', 'verify')", name="ck_proposal_purpose"),
+        sa.CheckConstraint("purpose IN ('search', 'verify')", name=op.f("ck_proposal_purpose")),
         sa.ForeignKeyConstraint(
             ["tenant_id", "job_id"],
             ["job.tenant_id", "job.id"],
-            name="fk_proposal_tenant_id_job_id",
+            name=op.f("fk_proposal_tenant_id_job_id"),
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_proposal"),
-        sa.UniqueConstraint("job_id", "sequence", name="uq_proposal_job_id_sequence"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_proposal")),
+        sa.UniqueConstraint("job_id", "sequence", name=op.f("uq_proposal_job_id_sequence")),
     )
     op.create_table(
         "report",
@@ -292,9 +298,11 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.ForeignKeyConstraint(
-            ["tenant_id", "job_id"], ["job.tenant_id", "job.id"], name="fk_report_tenant_id_job_id"
+            ["tenant_id", "job_id"],
+            ["job.tenant_id", "job.id"],
+            name=op.f("fk_report_tenant_id_job_id"),
         ),
-        sa.PrimaryKeyConstraint("job_id", name="pk_report"),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_report")),
     )
     op.create_table(
         "run",
@@ -325,22 +333,24 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
             "(finished_at IS NOT NULL) = (state IN ('succeeded', 'failed', 'cancelled'))",
-            name="ck_run_finished",
+            name=op.f("ck_run_finished"),
         ),
-        sa.CheckConstraint("purpose IN ('search', 'verify')", name="ck_run_purpose"),
+        sa.CheckConstraint("purpose IN ('search', 'verify')", name=op.f("ck_run_purpose")),
         sa.CheckConstraint(
             "state IN ('queued', 'leased', 'running', 'succeeded', 'failed', 'cancelled')",
-            name="ck_run_state",
+            name=op.f("ck_run_state"),
         ),
-        sa.ForeignKeyConstraint(["proposal_id"], ["proposal.id"], name="fk_run_proposal_id"),
+        sa.ForeignKeyConstraint(["proposal_id"], ["proposal.id"], name=op.f("fk_run_proposal_id")),
         sa.ForeignKeyConstraint(
-            ["tenant_id", "job_id"], ["job.tenant_id", "job.id"], name="fk_run_tenant_id_job_id"
+            ["tenant_id", "job_id"],
+            ["job.tenant_id", "job.id"],
+            name=op.f("fk_run_tenant_id_job_id"),
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_run"),
-        sa.UniqueConstraint("job_id", "run_seq", name="uq_run_job_id_run_seq"),
-        sa.UniqueConstraint("proposal_id", name="uq_run_proposal_id"),
-        sa.UniqueConstraint("run_seq", name="uq_run_run_seq"),
-        sa.UniqueConstraint("tenant_id", "id", name="uq_run_tenant_id_id"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run")),
+        sa.UniqueConstraint("job_id", "run_seq", name=op.f("uq_run_job_id_run_seq")),
+        sa.UniqueConstraint("proposal_id", name=op.f("uq_run_proposal_id")),
+        sa.UniqueConstraint("run_seq", name=op.f("uq_run_run_seq")),
+        sa.UniqueConstraint("tenant_id", "id", name=op.f("uq_run_tenant_id_id")),
     )
     op.create_table(
         "artifact",
@@ -359,14 +369,16 @@ def upgrade() -> None:
             server_default=sa.text("now()"),
             nullable=False,
         ),
-        sa.CheckConstraint("state IN ('committed', 'deleted')", name="ck_artifact_state"),
+        sa.CheckConstraint("state IN ('committed', 'deleted')", name=op.f("ck_artifact_state")),
         sa.ForeignKeyConstraint(
             ["tenant_id", "run_id"],
             ["run.tenant_id", "run.id"],
-            name="fk_artifact_tenant_id_run_id",
+            name=op.f("fk_artifact_tenant_id_run_id"),
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_artifact"),
-        sa.UniqueConstraint("run_id", "attempt", "uri", name="uq_artifact_run_id_attempt_uri"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_artifact")),
+        sa.UniqueConstraint(
+            "run_id", "attempt", "uri", name=op.f("uq_artifact_run_id_attempt_uri")
+        ),
     )
     op.create_table(
         "eval_point",
@@ -379,8 +391,8 @@ def upgrade() -> None:
         sa.Column("nats_se", sa.ARRAY(sa.Double()), nullable=False),
         sa.Column("tokens", sa.ARRAY(sa.BigInteger()), nullable=False),
         sa.Column("bytes", sa.ARRAY(sa.BigInteger()), nullable=False),
-        sa.ForeignKeyConstraint(["run_seq"], ["run.run_seq"], name="fk_eval_point_run_seq"),
-        sa.PrimaryKeyConstraint("run_seq", "attempt", "step", name="pk_eval_point"),
+        sa.ForeignKeyConstraint(["run_seq"], ["run.run_seq"], name=op.f("fk_eval_point_run_seq")),
+        sa.PrimaryKeyConstraint("run_seq", "attempt", "step", name=op.f("pk_eval_point")),
     )
     op.create_table(
         "run_attempt",
@@ -399,11 +411,13 @@ def upgrade() -> None:
         sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
         sa.CheckConstraint(
             "outcome IN ('succeeded', 'failed', 'lost', 'released', 'cancelled')",
-            name="ck_run_attempt_outcome",
+            name=op.f("ck_run_attempt_outcome"),
         ),
-        sa.CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ck_run_attempt_ended"),
-        sa.ForeignKeyConstraint(["run_seq"], ["run.run_seq"], name="fk_run_attempt_run_seq"),
-        sa.PrimaryKeyConstraint("run_seq", "attempt", name="pk_run_attempt"),
+        sa.CheckConstraint(
+            "(outcome IS NULL) = (ended_at IS NULL)", name=op.f("ck_run_attempt_ended")
+        ),
+        sa.ForeignKeyConstraint(["run_seq"], ["run.run_seq"], name=op.f("fk_run_attempt_run_seq")),
+        sa.PrimaryKeyConstraint("run_seq", "attempt", name=op.f("pk_run_attempt")),
     )
     op.create_table(
         "run_lease",
@@ -417,9 +431,11 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("progress", sa.Double(), nullable=True),
         sa.Column("progress_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("(lease_until IS NULL) = (worker IS NULL)", name="ck_run_lease_held"),
-        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name="fk_run_lease_run_id"),
-        sa.PrimaryKeyConstraint("run_id", name="pk_run_lease"),
+        sa.CheckConstraint(
+            "(lease_until IS NULL) = (worker IS NULL)", name=op.f("ck_run_lease_held")
+        ),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_run_lease_run_id")),
+        sa.PrimaryKeyConstraint("run_id", name=op.f("pk_run_lease")),
         postgresql_with={
             "fillfactor": 50,
             "autovacuum_vacuum_scale_factor": 0.0,
@@ -450,20 +466,20 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint(
             "cardinality(nats) = cardinality(nats_se) AND cardinality(nats) = cardinality(tokens) AND cardinality(nats) = cardinality(bytes)",  # noqa: E501
-            name="ck_observation_lengths",
+            name=op.f("ck_observation_lengths"),
         ),
         sa.ForeignKeyConstraint(
             ["run_seq", "attempt"],
             ["run_attempt.run_seq", "run_attempt.attempt"],
-            name="fk_observation_run_seq_attempt",
+            name=op.f("fk_observation_run_seq_attempt"),
         ),
-        sa.ForeignKeyConstraint(["run_seq"], ["run.run_seq"], name="fk_observation_run_seq"),
+        sa.ForeignKeyConstraint(["run_seq"], ["run.run_seq"], name=op.f("fk_observation_run_seq")),
         sa.ForeignKeyConstraint(
             ["tenant_id", "job_id"],
             ["job.tenant_id", "job.id"],
-            name="fk_observation_tenant_id_job_id",
+            name=op.f("fk_observation_tenant_id_job_id"),
         ),
-        sa.PrimaryKeyConstraint("run_seq", name="pk_observation"),
+        sa.PrimaryKeyConstraint("run_seq", name=op.f("pk_observation")),
     )
     op.create_index(
         "ix_observation_best", "observation", ["job_id", "rung", "objective"], unique=False
