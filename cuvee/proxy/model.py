@@ -8,16 +8,18 @@ so they depend on the seed and the shape and on nothing that ran before.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
 from cuvee.proxy.config import Shape
+from cuvee.proxy.loss import chunked_cross_entropy
 
-__all__ = ["build_model", "count_parameters", "next_token_logits"]
+__all__ = ["build_model", "count_parameters", "next_token_logits", "training_loss"]
 
 
-def build_model(shape: Shape, vocab_size: int, context: int, seed: int) -> torch.nn.Module:
+def build_model(shape: Shape, vocab_size: int, context: int, seed: int) -> LlamaForCausalLM:
     """A freshly initialised model on the CPU, in fp32.
 
     The constructor of transformers draws from PyTorch's global generator. That happens inside
@@ -43,7 +45,7 @@ def build_model(shape: Shape, vocab_size: int, context: int, seed: int) -> torch
         eos_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):
-        model: torch.nn.Module = LlamaForCausalLM(config)
+        model = LlamaForCausalLM(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _, parameter in sorted(model.named_parameters()):
@@ -58,6 +60,23 @@ def next_token_logits(model: torch.nn.Module, ids: Tensor) -> Tensor:
     """Logits of the token after each position, shape (B, T, V), for ids of shape (B, T)."""
     logits: Tensor = model(input_ids=ids, use_cache=False).logits
     return logits
+
+
+def training_loss(model: LlamaForCausalLM, ids: Tensor, *, bf16: bool) -> Tensor:
+    """Mean nats per token of predicting ``ids[:, 1:]``, for ids of shape (B, T + 1).
+
+    Args:
+        model: The model.
+        ids: Token ids.
+        bf16: Run the forward pass under autocast; the loss itself is computed in fp32.
+    """
+    inputs, targets = ids[:, :-1], ids[:, 1:].flatten()
+    if ids.device.type == "cpu":
+        hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state
+        return chunked_cross_entropy(hidden.flatten(0, 1), model.lm_head.weight, targets)
+    with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=bf16):
+        logits = next_token_logits(model, inputs)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets)
 
 
 def count_parameters(model: torch.nn.Module) -> int:

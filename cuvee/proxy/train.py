@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cuvee.corpus import MixtureSampler, PreparedCorpus, matched_pools
@@ -37,7 +36,7 @@ from cuvee.proxy.checkpoint import Checkpoint
 from cuvee.proxy.config import default_learning_rate, shape_of
 from cuvee.proxy.device import choose_device, deterministic
 from cuvee.proxy.evaluate import prepare_sets, score
-from cuvee.proxy.model import build_model, count_parameters, next_token_logits
+from cuvee.proxy.model import build_model, count_parameters, next_token_logits, training_loss
 from cuvee.proxy.outcome import TrainOutcome
 from cuvee.proxy.schedule import evaluation_steps, learning_rate
 from cuvee.records import EvalLoss, LossPoint
@@ -136,7 +135,7 @@ class _Run:
         self._identity = _identity(rung, corpus, mixture, seed, constraints, self._peak)
         self._sets = prepare_sets(corpus, rung.sequence_length, rung.eval_tokens)
         self._model = build_model(shape, corpus.manifest.vocab_size, rung.sequence_length, seed)
-        self._model.to(device)
+        torch.nn.Module.to(self._model, device)
         self._parameters = dict(sorted(self._model.named_parameters()))
         self._optimiser = _optimiser(self._parameters, self._peak, rung.weight_decay)
         self._bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -203,9 +202,7 @@ class _Run:
             group["lr"] = rate
         batch = self._sampler.batch(self._step * rung.batch_sequences, rung.batch_sequences)
         ids = torch.from_numpy(batch).to(self.device)  # (B, S + 1)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            logits = next_token_logits(self._model, ids[:, :-1])  # (B, S, V)
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+        loss = training_loss(self._model, ids, bf16=self._bf16)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(
             self._parameters.values(), rung.clip_norm, foreach=True
