@@ -57,7 +57,7 @@ def add(
     with connect(ctx, url) as client:
         registered = client.register_corpus(spec)
         if wait:
-            registered = wait_for_corpus(client, registered.id, err())
+            registered = wait_for_corpus(client, registered.id, _say)
     if json:
         print_json(registered)
     else:
@@ -103,6 +103,10 @@ def show(
         print_json(found)
     else:
         _describe(found)
+
+
+def _say(line: str) -> None:
+    err().print(line, soft_wrap=True)
 
 
 def register_or_reuse(client: Client, spec: CorpusSpec) -> tuple[Corpus, bool]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cuvee.cli.console import err, out
 from cuvee.cli.context import INTERRUPTED, JobArgument, UrlOption, connect, exit_code
@@ -64,14 +64,14 @@ def watch_job(client: Client, job_id: str, interval: float = 1.0) -> int:
     return exit_code(job.state)
 
 
-def wait_for_corpus(client: Client, corpus_id: str, console: Console) -> Corpus:
-    """Wait until a corpus is ready or has failed, writing a line for every change."""
+def wait_for_corpus(client: Client, corpus_id: str, say: Callable[[str], None]) -> Corpus:
+    """Wait until a corpus is ready or has failed, telling every change in a line."""
     said = ""
     while True:
         corpus = client.get_corpus(corpus_id)
         line = f"corpus {corpus.state}" + (f": {corpus.progress}" if corpus.progress else "")
         if line != said:
-            console.print(line, soft_wrap=True)
+            say(line)
             said = line
         if corpus.state.terminal:
             return corpus

@@ -32,7 +32,7 @@ from examples.demo.verdict import verdict_lines
 
 T = TypeVar("T")
 
-__all__ = ["Demo", "main"]
+__all__ = ["Demo", "main", "named"]
 
 HERE = Path(__file__).parent
 DATA_DIR = Path(".cuvee/demo")
@@ -92,7 +92,8 @@ class Demo:
             self._say(f"{state} at {stack.url} ({duration(time.monotonic() - at)})")
             with Client(stack.url) as client:
                 status = self._search(client, stack, text)
-            self._say(f"Done in {duration(time.monotonic() - started)}.", indent=False)
+            done = "Done in" if status == 0 else "Failed after"
+            self._say(f"{done} {duration(time.monotonic() - started)}.", indent=False)
             self._farewell(stack)
         return status
 
@@ -134,9 +135,9 @@ class Demo:
         return text
 
     def _register(self, client: Client, text: Path) -> Corpus:
-        spec = _named(load_corpus(HERE / "corpus.yaml", base=text))
+        spec = named(load_corpus(HERE / "corpus.yaml", base=text))
         corpus, _ = register_or_reuse(client, spec)
-        corpus = wait_for_corpus(client, corpus.id, self.console)
+        corpus = wait_for_corpus(client, corpus.id, self._say)
         if corpus.state == CorpusState.FAILED or corpus.manifest is None:
             raise CorpusError(corpus.error.message if corpus.error else "preparation failed")
         tokens = sum(domain.tokens for domain in corpus.manifest.domains)
@@ -200,7 +201,7 @@ class Demo:
         self.console.print(f"      {line}" if indent else line, soft_wrap=True)
 
 
-def _named(spec: CorpusSpec) -> CorpusSpec:
+def named(spec: CorpusSpec) -> CorpusSpec:
     """Name the corpus after its content, so that a changed text or recipe is another corpus."""
     content = spec.model_dump_json() + (HERE / "checksums.json").read_text()
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]

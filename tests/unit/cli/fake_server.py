@@ -77,6 +77,7 @@ class FakeServer:
         except CuveeError as error:
             status = next(s for cls, s in STATUS.items() if isinstance(error, cls))
             body = {"title": "refused", "status": status, "detail": str(error), "code": error.code}
+            body["details"] = dict(error.details)
             headers = {"content-type": "application/problem+json"}
             return httpx.Response(status, content=json.dumps(body), headers=headers)
 
@@ -117,6 +118,12 @@ class FakeServer:
         raise NotFoundError(f"no route {request.method} {request.url.path}")
 
     def _register(self, spec: CorpusSpec) -> Corpus:
+        for known in self.corpora.values():
+            if spec.name == known.name:
+                same = spec == known.spec
+                raise ConflictError(
+                    f"{spec.name} exists", id=known.id, state=known.state, same_spec=same
+                )
         return self.add_corpus(a_corpus(id=f"corpus-{len(self.corpora) + 1}", spec=spec))
 
     def _submit(self, spec: JobSpec) -> Job:

@@ -60,6 +60,25 @@ def test_a_corpus_is_registered_with_the_job(cuvee, server, write):
     assert server.jobs["job-1"].spec.corpus == "corpus-1"
 
 
+def test_the_same_corpus_is_used_again_and_that_is_said(cuvee, server, write):
+    job, corpus = write("rungs: [{kind: ngram}]"), write(CORPUS, "corpus.yaml")
+    first, second = (cuvee("submit", job, "--corpus", corpus) for _ in range(2))
+    assert "registered already" not in first.stderr
+    assert "Corpus mine is registered already" in second.stderr
+    assert server.jobs["job-2"].spec.corpus == "corpus-1"
+
+
+def test_a_name_that_belongs_to_another_corpus_or_a_failed_one_is_refused(cuvee, server, write):
+    job, corpus = write("rungs: [{kind: ngram}]"), write(CORPUS, "corpus.yaml")
+    other = a_corpus()
+    server.add_corpus(other.model_copy(update={"name": "mine"}))
+    assert cuvee("submit", job, "--corpus", corpus).exit_code == 1
+    failed = a_corpus(spec=load_corpus(corpus), state=CorpusState.FAILED, manifest=None)
+    server.add_corpus(failed)
+    assert cuvee("submit", job, "--corpus", corpus).exit_code == 1
+    assert not server.jobs
+
+
 def test_a_job_that_asks_for_another_corpus_registers_nothing(cuvee, server, write):
     result = cuvee("submit", write(JOB), "--corpus", write(CORPUS, "corpus.yaml"))
     assert result.exit_code == 2
