@@ -12,9 +12,9 @@ from cuvee.states import CorpusState, JobState
 from service.embedded import EmbeddedStack
 
 WORDS = {
-    "fruit": "apple pear plum cherry grape melon orange lemon peach fig".split(),
-    "tools": "hammer saw drill wrench pliers chisel file plane vice rasp".split(),
-    "verbs": "run jump walk sleep eat drink sing dance write read".split(),
+    "fruit": "apple pear plum cherry grape melon orange lemon peach fig",
+    "tools": "hammer saw drill wrench pliers chisel file plane vice rasp",
+    "verbs": "run jump walk sleep eat drink sing dance write read",
 }
 
 
@@ -25,7 +25,7 @@ def write_text(folder: Path) -> dict[str, Path]:
     for name, words in WORDS.items():
         (folder / name).mkdir(parents=True)
         for number in range(160):
-            sentences = (" ".join(draw.choices(words, k=8)) + "." for _ in range(20))
+            sentences = (" ".join(draw.choices(words.split(), k=8)) + "." for _ in range(20))
             (folder / name / f"{number:03d}.txt").write_text("\n".join(sentences))
         paths[name] = folder / name
     return paths
@@ -82,13 +82,13 @@ def job_spec(corpus, **changes) -> JobSpec:
                 {"kind": "ngram", "runs": 6, "train_bytes": 20_000, "eval_bytes": 2000},
                 {
                     "kind": "proxy",
-                    "runs": 6,
+                    "runs": 4,
                     "parameters": 20_000,
-                    "tokens": 40_000,
+                    "tokens": 20_000,
                     "sequence_length": 32,
                     "batch_sequences": 8,
                     "eval_tokens": 1000,
-                    "evaluations": 3,
+                    "evaluations": 2,
                 },
             ],
             "verification": {"seeds": 1},
@@ -119,4 +119,3 @@ def undisturbed(client, corpus):
     job = wait_for_end(client, client.submit(job_spec(corpus)).id)
     assert job.state == JobState.SUCCEEDED, job.error
     return job, client.report(job.id)
-

@@ -17,7 +17,7 @@ from workers.nursery import Nursery
 from workers.supervisor import Failed, Finished, Lost, Stopped, Timing, supervise
 
 QUICK = Timing(lease=4.0, renew=0.2, stuck=30.0, grace=1.0)
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class FakeLease:
