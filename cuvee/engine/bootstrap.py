@@ -52,13 +52,14 @@ def draw(
         noise: Standard deviation between seeds per set, where known, shape ``(E,)``.
     """
     fitted = laws.y - laws.residuals  # (K, E)
-    spread = laws.residuals / np.sqrt(np.maximum(1 - laws.leverage, _LEAST_FREEDOM))
+    root = np.sqrt(laws.k)[:, None]  # residuals of every run on the scale of weight 1
+    spread = root * laws.residuals / np.sqrt(np.maximum(1 - laws.leverage, _LEAST_FREEDOM))
     spread -= spread.mean(axis=0)
     if noise is not None:
         rms = np.sqrt(np.mean(spread**2, axis=0))
         spread = spread * np.maximum(1.0, noise / np.maximum(rms, 1e-12))
     picks = rng.integers(laws.runs, size=(replicates, laws.runs))
-    drawn = fitted[None] + spread[picks]  # (B, K, E)
+    drawn = fitted[None] + spread[picks] / root  # (B, K, E)
     drawn = np.maximum(drawn, 0.01 * laws.y.min(axis=0))
     sets = laws.y.shape[1]
     which = np.tile(np.arange(sets), replicates)
@@ -66,7 +67,7 @@ def draw(
     c, t = polish(
         laws.x,
         rows,
-        np.ones_like(rows),
+        np.tile(laws.k, (len(rows), 1)),
         laws.penalty[which],
         laws.c[which],
         laws.t[which],

@@ -55,7 +55,8 @@ def opening(table: Table, rung: int) -> Point | None:
     first = next(iter(references.values()))
     if rung == table.target and budget >= len(references) + 2 and np.sum(same(first, taken)) == 1:
         label = next(iter(references))
-        return Point(first, f"{label} mixture again with another seed, to learn the noise")
+        reason = f"{label} mixture again with another seed, to learn the noise"
+        return Point(first, reason, label=label)
     return None
 
 

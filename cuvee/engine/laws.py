@@ -51,16 +51,20 @@ class Laws:
         t: Log-slopes by domain, shape ``(E, m)``.
         x: The mixtures fitted, shape ``(K, m)``.
         y: The losses fitted, bits per byte, shape ``(K, E)``.
+        k: Weights of the runs, at most 1, shape ``(K,)``: run ``i`` is trusted as if its error had
+            variance ``scale ** 2 / k_i``.
         penalty: Ridge matrices in squared bits per byte, shape ``(E, m, m)``.
         loo: Leave-one-out predictions, shape ``(K, E)``.
-        leverage: Diagonal of the hat matrix at the solution, shape ``(K, E)``.
-        scale: Residual standard deviation per set, bits per byte, shape ``(E,)``.
+        leverage: Diagonal of the weighted hat matrix at the solution, shape ``(K, E)``.
+        scale: Residual standard deviation per set of a run of weight 1, bits per byte,
+            shape ``(E,)``.
     """
 
     c: Array
     t: Array
     x: Array
     y: Array
+    k: Array
     penalty: Array
     loo: Array
     leverage: Array
@@ -87,7 +91,8 @@ class Laws:
         about ``(m + 1) / K``; above one the law extrapolates.
         """
         jacobian = _jacobian(self.t, self.x)
-        inverse = np.linalg.inv(_normal(jacobian, _pad(self.penalty), np.ones(self.y.T.shape)))
+        weights = np.tile(self.k, (len(self.c), 1))
+        inverse = np.linalg.inv(_normal(jacobian, _pad(self.penalty), weights))
         g = _jacobian(self.t, np.atleast_2d(p))
         return np.asarray(np.einsum("enj,enj->en", np.matmul(g, inverse), g))
 
@@ -98,13 +103,14 @@ def predict(c: Array, t: Array, x: Array) -> Array:
     return np.asarray(c[..., None, :] + np.exp(logs))
 
 
-def fit(x: Array, y: Array, shape: Array | None = None) -> Laws:
+def fit(x: Array, y: Array, shape: Array | None = None, k: Array | None = None) -> Laws:
     """Fit one law per evaluation set.
 
     Args:
         x: Mixtures, rows sum to one, shape ``(K, m)``.
         y: Losses, positive, bits per byte, shape ``(K, E)``.
         shape: A prior direction for each ``t``, from a lower rung, shape ``(E, m)``.
+        k: Weights of the runs, in ``(0, 1]``, shape ``(K,)``; all one when not given.
 
     Raises:
         EngineError: If there are fewer than ``m + 1`` runs, or a loss is not finite.
@@ -115,25 +121,26 @@ def fit(x: Array, y: Array, shape: Array | None = None) -> Laws:
     if not np.all(np.isfinite(y)):
         raise EngineError("a measured loss is not finite")
     target = y.T  # (E, K)
+    k = np.ones(runs) if k is None else k
     deviation = _deviation(m, len(target), shape)
-    c, t, ridge = _start(x, target, deviation)
-    size = np.mean((target - c[:, None]) ** 2, axis=1)  # log units to squared bits per byte
+    c, t, ridge = _start(x, target, k, deviation)
+    size = np.mean(k * (target - c[:, None]) ** 2, axis=1)  # log units to squared bits per byte
     penalty = (ridge * size)[:, None, None] * deviation
-    every = np.ones_like(target)
+    every = np.tile(k, (len(target), 1))
     c, t = polish(x, target, every, penalty, c, t, steps=30)
     # Leaving one run out is the same fit with that run's weight zero; all at once.
     sets = len(target)
-    weights = np.tile(1.0 - np.eye(runs), (sets, 1))
+    weights = np.tile(k * (1.0 - np.eye(runs)), (sets, 1))
     again = np.repeat(np.arange(sets), runs)
     c_out, t_out = polish(x, target[again], weights, penalty[again], c[again], t[again], steps=8)
     left = c_out + np.exp(np.minimum(np.sum(t_out * np.tile(x, (sets, 1)), axis=1), _T_LIMIT))
     jacobian = _jacobian(t, x)
     normal = np.linalg.inv(_normal(jacobian, _pad(penalty), every))
-    leverage = np.einsum("ekj,ekj->ke", np.matmul(jacobian, normal), jacobian)
+    leverage = k[:, None] * np.einsum("ekj,ekj->ke", np.matmul(jacobian, normal), jacobian)
     residuals = y - predict(c, t, x)
     freedom = np.maximum(runs - leverage.sum(axis=0), 1.0)
-    scale = np.sqrt(np.sum(residuals**2, axis=0) / freedom)
-    return Laws(c, t, x, y, penalty, left.reshape(sets, runs).T, np.clip(leverage, 0, 1), scale)
+    scale = np.sqrt(k @ residuals**2 / freedom)
+    return Laws(c, t, x, y, k, penalty, left.reshape(sets, runs).T, np.clip(leverage, 0, 1), scale)
 
 
 def _deviation(m: int, sets: int, shape: Array | None) -> Array:
@@ -148,7 +155,7 @@ def _deviation(m: int, sets: int, shape: Array | None) -> Array:
     return deviation
 
 
-def _start(x: Array, y: Array, deviation: Array) -> tuple[Array, Array, Array]:
+def _start(x: Array, y: Array, k: Array, deviation: Array) -> tuple[Array, Array, Array]:
     """Grid over floor and ridge by leave-one-out error; ``(c (E,), t (E, m), ridge (E,))``."""
     low = y.min(axis=1)
     spread = np.maximum(y.max(axis=1) - low, 1e-6 * low)
@@ -157,7 +164,7 @@ def _start(x: Array, y: Array, deviation: Array) -> tuple[Array, Array, Array]:
     floors = np.concatenate([even, np.where(near > 0, near, 0.0)], axis=1)  # (E, F)
     gap = y[:, None, :] - floors[:, :, None]  # (E, F, K)
     logs = np.log(gap)
-    weights = gap**2
+    weights = k * gap**2
     gram = np.einsum("efk,kj,kl->efjl", weights, x, x)
     moment = np.einsum("efk,kj->efj", weights * logs, x)
     size = weights.mean(axis=2)
@@ -174,7 +181,7 @@ def _start(x: Array, y: Array, deviation: Array) -> tuple[Array, Array, Array]:
     )
     hat = weights[:, :, None] * np.einsum("kj,efrjl,kl->efrk", x, inverse, x, optimize=True)
     error = (y[:, None, None] - fitted) / np.maximum(1 - hat, 0.05)
-    score = np.mean(error**2, axis=3)  # (E, F, R)
+    score = np.mean(k * error**2, axis=3)  # (E, F, R)
     best = score.reshape(len(y), -1).argmin(axis=1)
     f, r = np.divmod(best, len(ridges))
     rows = np.arange(len(y))

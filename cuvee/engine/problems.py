@@ -8,7 +8,6 @@ costs steeply, which no log-linear law can follow. Their optimum is found numeri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -236,12 +235,8 @@ def run_search(world: World, problem: SearchProblem, seed: int) -> History:
     history = History()
     while proposals := propose(problem, history, seed):
         measured = tuple(
-            world.observe(q, f"r{len(history.observations) + i}") for i, q in enumerate(proposals)
+            world.observe(q, f"r{len(history.observations) + i:05d}")
+            for i, q in enumerate(proposals)
         )
         history = History(observations=(*history.observations, *measured))
     return history
-
-
-def shares_by_name(world: World, mixture: Mapping[str, float]) -> Array:
-    """A mixture's shares in the world's order, shape ``(m,)``."""
-    return np.array([mixture[name] for name in world.names])

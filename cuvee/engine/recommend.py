@@ -93,14 +93,14 @@ def _refusal(table: Table, fitted: Fitted | None) -> str | None:
             f"({failed} runs failed or are pending): raise rungs[{table.target}].runs, best to "
             f"{3 * (m + 1)} or more"
         )
-    if fitted.loo_r2 <= 0:
+    if fitted.loo_r2 <= 0 and fitted.loo_rank < 0.5:
         noise = objective_noise(table, fitted)
         said = f", the noise of one run about {noise:.2g}" if noise is not None else ""
         return (
             "the laws predict a run that was left out no better than the mean of the others "
-            f"(R2 {fitted.loo_r2:.2f}); the measured objectives span "
-            f"{np.ptp(y @ table.w):.2g} bits per byte{said}: run more or longer target runs, "
-            "or keep the present mixture"
+            f"(R2 {fitted.loo_r2:.2f}, rank correlation {fitted.loo_rank:.2f}); the measured "
+            f"objectives span {np.ptp(y @ table.w):.2g} bits per byte{said}: run more or longer "
+            "target runs, or keep the present mixture"
         )
     if not np.any(table.region.contains(x, slack=1e-5)):
         return "no measured mixture satisfies the constraints: allow more target runs"

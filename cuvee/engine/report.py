@@ -109,8 +109,8 @@ def _verdict(
         label = next(iter(problem.spec.verification.references), "baseline")
         gain = recommendation.gain[label]
         return (
-            f"Recommended mixture is predicted to beat {_called(label)} by {gain.mean:.3f} bits per "
-            f"byte ({level} {gain.low:.3f} to {gain.high:.3f}, chance "
+            f"Recommended mixture is predicted to beat {_called(label)} by {gain.mean:.3f} "
+            f"bits per byte ({level} {gain.low:.3f} to {gain.high:.3f}, chance "
             f"{recommendation.chance_of_beating[label]:.3f}). It has not been verified."
         )
     return " ".join(_sentence(pair, level) for pair in shown)
@@ -203,7 +203,7 @@ def _single_noise(problem: SearchProblem, history: History) -> tuple[float, dict
         residual = fitted.laws.residuals @ table.w
         freedom = max(fitted.laws.runs - table.w @ fitted.laws.leverage.sum(axis=0), 1.0)
         by_set = dict(zip(table.eval_sets, fitted.laws.scale.tolist(), strict=True))
-        return float(np.sqrt(residual @ residual / freedom)), by_set
+        return float(np.sqrt(fitted.laws.k @ residual**2 / freedom)), by_set
     first = next(o for o in history.observations if o.rung == problem.target)
     by_set = {name: loss.bits_per_byte_se for name, loss in first.losses.items()}
     weighted = [w * by_set[e] for e, w in zip(problem.eval_sets, problem.weights, strict=True)]

@@ -152,13 +152,16 @@ class Table:
             reference = self.problem.reference(label)
             if np.all(np.abs(self.vector(reference) - p) <= SAME):
                 return reference  # exactly, so that it is recognised by its digest
-        by_name = dict(zip(self.domains, p.tolist(), strict=True))
-        shares = [max(0.0, by_name[name]) for name in self.problem.names]
-        millionths = largest_remainder(shares, 1_000_000)
-        rounded = Mixture.from_shares(self.problem.names, [n / 1e6 for n in millionths])
-        if not self.problem.feasible().violations(rounded):
-            return rounded
-        return Mixture.from_shares(self.problem.names, shares)
+        exact = np.maximum(p, 0.0).tolist()
+        rounded = [n / 1e6 for n in largest_remainder(exact, 1_000_000)]
+        for shares in (rounded, exact):
+            by_name = dict(zip(self.domains, shares, strict=True))
+            found = Mixture.from_shares(
+                self.problem.names, [by_name[name] for name in self.problem.names]
+            )
+            if not self.problem.feasible().violations(found):
+                break
+        return found
 
     def with_pending(self, p: Array, rung: int) -> Table:
         """This table with one more run waiting."""
