@@ -13,7 +13,6 @@ import os
 import pwd
 import shutil
 import signal
-import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -59,14 +58,6 @@ def _system_user() -> str | None:
     return _SYSTEM_USER
 
 
-def _let_pass(folder: Path) -> None:
-    """Let other users walk through the folders above, without letting them list any of them."""
-    for parent in (folder, *folder.parents):
-        mode = parent.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            parent.chmod(mode | stat.S_IXOTH)
-
-
 class EmbeddedPostgres:
     """A server on a Unix socket only; whoever may enter the socket's folder is its superuser.
 
@@ -105,12 +96,10 @@ class EmbeddedPostgres:
                     f"{self.data} is a PostgreSQL {version.read_text().strip()} cluster and this "
                     f"is PostgreSQL {_MAJOR}: use another --data-dir, or pg_upgrade it"
                 )
-            self._let_user_pass()
             return
         partial = self.data.with_name(self.data.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         self._own(partial)
-        self._let_user_pass()
         run(
             self._program(
                 "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"
@@ -168,17 +157,6 @@ class EmbeddedPostgres:
         if self._user is not None:
             shutil.chown(folder, self._user, self._user)
         folder.chmod(0o700)
-
-    def _let_user_pass(self) -> None:
-        if self._user is None:
-            return
-        for folder in (self.data.parent, self.socket_folder.parent, self._bin):
-            _let_pass(folder)
-        for path in self._bin.parent.rglob("*"):  # installed under a strict umask?
-            mode = path.stat().st_mode
-            wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
-            if mode != wanted:
-                path.chmod(wanted)
 
     def _program(self, name: str, *arguments: str) -> Program:
         return Program(
