@@ -44,6 +44,7 @@ from cuvee.spec import (
 from service.db.models import DEFAULT_TENANT
 from service.usecases import advance, corpora, jobs, runs
 
+ROOMY = Constraints(target_tokens=10_000_000)
 Work = Callable[[], AbstractContextManager[Session]]
 
 
@@ -88,13 +89,22 @@ class Scenario:
         with self.work() as session:
             corpus = corpora.register_corpus(session, DEFAULT_TENANT, spec)
         if ready:
-            with self.work() as session:
-                lease = corpora.claim_preparation(session, corpus.id, "worker-1")
-                assert lease is not None
-                corpora.complete_preparation(session, corpus.id, lease.attempt, manifest())
+            self.prepare(corpus.id)
         return corpus
 
-    def job(self, name: str | None = "demo", corpus: str = "demo-text") -> Job:
+    def prepare(self, reference: str) -> None:
+        with self.work() as session:
+            corpus = corpora.get_corpus(session, DEFAULT_TENANT, reference)
+            lease = corpora.claim_preparation(session, corpus.id, "worker-1")
+            assert lease is not None
+            corpora.complete_preparation(session, corpus.id, lease.attempt, manifest())
+
+    def job(
+        self,
+        name: str | None = "demo",
+        corpus: str = "demo-text",
+        constraints: Constraints = ROOMY,
+    ) -> Job:
         spec = JobSpec(
             name=name,
             corpus=corpus,
@@ -103,7 +113,7 @@ class Scenario:
                 ProxyRung(runs=14, parameters=200_000, tokens=400_000),
             ),
             objective=Objective(weights=dict(zip(DOMAINS, WEIGHTS, strict=True))),
-            constraints=Constraints(target_tokens=10_000_000),
+            constraints=constraints,
             verification=Verification(seeds=3, references=("baseline", "uniform")),
             seed=1,
         )

@@ -6,16 +6,19 @@ Builders are pure functions from records to figures. ``kind`` names the drawing 
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cuvee.mixture import Mixture
 from cuvee.records import LossPoint, Run
 from cuvee.states import RunState
 from service.dashboard.formats import bits, count, duration, finite, percent
 
-__all__ = ["Figure", "loss_curves", "search_curve"]
+__all__ = ["Figure", "best_run", "loss_curves", "runs_table", "search_curve"]
 
 _MAX_POINTS = 1500
 
@@ -35,8 +38,26 @@ class Figure:
     """Rows that need height of their own (categories on the vertical axis)."""
 
 
+def best_run(runs: Iterable[Run], target: int, allowed: Callable[[Mixture], bool]) -> Run | None:
+    """The run with the lowest objective at the target whose mixture keeps the constraints.
+
+    References are measured too, and natural proportions may well break a cap.
+    """
+    measured = [
+        (run.objective, run.id, run)
+        for run in runs
+        if run.rung == target and run.objective is not None and allowed(run.mixture)
+    ]
+    return min(measured)[2] if measured else None
+
+
 def search_curve(
-    runs: Iterable[Run], target: int, *, baseline: float | None, labels: Mapping[str, str]
+    runs: Iterable[Run],
+    target: int,
+    *,
+    baseline: float | None,
+    labels: Mapping[str, str],
+    allowed: Callable[[Mixture], bool],
 ) -> Figure | None:
     """Best objective so far at the target rung, against seconds of training on every rung.
 
@@ -44,6 +65,7 @@ def search_curve(
         runs: The runs of a job, in any order.
         target: Index of the target rung.
         baseline: The baseline's objective at the target, if it has been measured.
+        allowed: Whether a mixture keeps the constraints; the best is among those that do.
         labels: Words for a run's label, such as ``{"natural": "natural proportions"}``.
 
     Returns:
@@ -61,9 +83,9 @@ def search_curve(
         if run.rung != target or run.objective is None or run.purpose != "search":
             continue
         measured += 1
-        name = labels.get(run.label or "", "")
-        points.append([finite(spent, 2), finite(run.objective), name])
-        if run.objective < best:
+        name, keeps = labels.get(run.label or "", ""), allowed(run.mixture)
+        points.append([finite(spent, 2), finite(run.objective), name, keeps])
+        if keeps and run.objective < best:
             best, improved_at = run.objective, measured
             steps.append([finite(spent, 2), finite(best)])
             rows.append((str(measured), duration(spent), bits(best), name or "searched"))
@@ -138,6 +160,18 @@ def loss_curves(points: Sequence[LossPoint]) -> Figure | None:
             for p in ordered[-200:]
         ),
     )
+
+
+def runs_table(runs: Sequence[Run], names: Sequence[str]) -> str:
+    """Runs as CSV: what was run, what came out, and the share of each domain."""
+    facts = ("id", "rung", "kind", "purpose", "label", "state", "seed", "train_tokens", "seconds")
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["number", *facts, "bits_per_byte", *(f"share.{name}" for name in names)])
+    for number, run in enumerate(runs, 1):
+        known = (getattr(run, fact) for fact in facts)
+        writer.writerow([number, *known, run.objective, *run.mixture.shares(names)])
+    return out.getvalue()
 
 
 def _thin(points: list[list[Any]]) -> list[list[Any]]:

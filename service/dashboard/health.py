@@ -24,18 +24,19 @@ class Sentence:
 
 
 def job_health(
-    job: Job, corpus: Corpus, runs: Sequence[Run], report: Report | None
+    job: Job, corpus: Corpus, runs: Sequence[Run], best: Run | None, report: Report | None
 ) -> list[Sentence]:
     """What a person should know first about a job.
 
     Args:
         job: The job.
         corpus: Its corpus, which the job may be waiting for.
-        runs: Its runs, in any order.
+        runs: Its runs, oldest first.
+        best: The best run that keeps the constraints.
         report: Its report, once there is one.
     """
     sentences = [_verdict(report)] if report is not None else [_state(job, corpus)]
-    if report is None and (standing := _standing(job)) is not None:
+    if report is None and (standing := _standing(job, best)) is not None:
         sentences.append(standing)
     if (failures := _failures(job, runs)) is not None:
         sentences.append(failures)
@@ -94,11 +95,11 @@ def _waiting(corpus: Corpus) -> Sentence:
     return Sentence("info", f"Waiting for the corpus {name} to be prepared{doing}.")
 
 
-def _standing(job: Job) -> Sentence | None:
-    best, baseline = job.progress.best, job.progress.baseline
-    if best is None or baseline is None or baseline <= 0:
+def _standing(job: Job, best: Run | None) -> Sentence | None:
+    baseline = job.progress.baseline
+    if best is None or best.objective is None or baseline is None or baseline <= 0:
         return None
-    gain = baseline - best
+    gain = baseline - best.objective
     if gain <= 0:
         return Sentence("warn", "No mixture has beaten the baseline at the target rung yet.")
     return Sentence(

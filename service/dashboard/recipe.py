@@ -29,6 +29,15 @@ class RecipeRow:
     cap: float
     binding: str | None
 
+    @property
+    def held(self) -> str | None:
+        """What holds the share, in two or three words."""
+        if self.share > self.cap + _AT_CAP:
+            return "above its cap"
+        if self.binding is None:
+            return None
+        return "at its cap" if self.share >= self.cap - _AT_CAP else "held by a bound"
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -41,11 +50,12 @@ class Recipe:
     @classmethod
     def from_report(cls, report: Report) -> Recipe:
         """The defended shares with their intervals."""
+        shares = report.recommended.root if report.recommended is not None else {}
         return cls._build(
             RecipeRow(
                 name=domain.name,
                 colour=index,
-                share=domain.recommended.mean,
+                share=shares.get(domain.name, domain.recommended.mean),
                 low=domain.recommended.low,
                 high=domain.recommended.high,
                 natural=domain.natural,

@@ -18,7 +18,7 @@ from cuvee.errors import ConflictError, NotFoundError, SpecError
 from cuvee.mixture import Mixture
 from cuvee.records import Corpus, Job, Report, Run, SearchProblem
 from cuvee.states import JOB_TRANSITIONS, JobState
-from service.dashboard.figures import loss_curves, search_curve
+from service.dashboard.figures import best_run, loss_curves, runs_table, search_curve
 from service.dashboard.formats import bits, percent
 from service.dashboard.health import job_health
 from service.dashboard.recipe import Recipe
@@ -78,19 +78,28 @@ def job_page(
         report = _report(session, tenant, found)
         numbered = list(enumerate(known, 1))[::-1]
         shown = numbered if all else numbered[:_PAGE_RUNS]
-        recipe, recipe_from = _recipe(found, corpus, known, report)
+        target = len(found.spec.rungs) - 1
+        problem = _problem(found, corpus)
+        allowed = _allowed(problem)
+        best = best_run(known, target, allowed)
+        recipe, recipe_from = _recipe(problem, known, best, report)
         return {
             "section": "jobs",
             "job": found,
             "report": report,
             "last_seq": heads.get(found.id, (0, False))[0],
             "can": _possible(found.state),
-            "sentences": job_health(found, corpus, known, report),
+            "sentences": job_health(found, corpus, known, best, report),
             "recipe": recipe,
             "recipe_from": recipe_from,
             "curve": search_curve(
-                known, len(found.spec.rungs) - 1, baseline=found.progress.baseline, labels=_LABELS
+                known,
+                target,
+                baseline=found.progress.baseline,
+                labels=_LABELS,
+                allowed=allowed,
             ),
+            "best": best,
             "names": [d.name for d in corpus.spec.domains],
             "mix_words": _mix_words,
             "runs": shown,
@@ -101,6 +110,18 @@ def job_page(
     return _page(request, "job.html", work, load)
 
 
+@router.get("/jobs/{job}/runs.csv", name="runs_csv")
+def runs_csv(request: Request, job: str, work: WorkDep, tenant: TenantDep) -> Response:
+    """The runs of a job as a table for other programs: one row a run, one column a domain."""
+    with work() as session:
+        found = jobs.get_job(session, tenant, job)
+        corpus = corpora.get_corpus(session, tenant, found.corpus_id)
+        known = _all_runs(session, tenant, found.id)
+    text = runs_table(known, [d.name for d in corpus.spec.domains])
+    headers = {"Content-Disposition": f'attachment; filename="runs-{found.id}.csv"'}
+    return Response(text, media_type="text/csv", headers=headers)
+
+
 @router.get("/runs/{run}", name="run_page")
 def run_page(request: Request, run: str, work: WorkDep, tenant: TenantDep) -> Response:
     """One run: its loss curve, its losses, its mixture."""
@@ -108,7 +129,7 @@ def run_page(request: Request, run: str, work: WorkDep, tenant: TenantDep) -> Re
     def load(session: Session) -> dict[str, Any]:
         found = runs.get_run(session, tenant, run)
         job = jobs.get_job(session, tenant, found.job_id)
-        corpus = corpora.get_corpus(session, tenant, job.corpus_id)
+        problem = _problem(job, corpora.get_corpus(session, tenant, job.corpus_id))
         return {
             "section": "jobs",
             "run": found,
@@ -118,11 +139,7 @@ def run_page(request: Request, run: str, work: WorkDep, tenant: TenantDep) -> Re
                 (name, bits(x.bits_per_byte), bits(x.bits_per_byte_se), bits(x.nats_per_token))
                 for name, x in (found.losses or {}).items()
             ],
-            "recipe": Recipe.from_mixture(
-                SearchProblem.build(job.spec, corpus.manifest), found.mixture
-            )
-            if corpus.manifest
-            else None,
+            "recipe": None if problem is None else Recipe.from_mixture(problem, found.mixture),
         }
 
     return _page(request, "run.html", work, load)
@@ -240,23 +257,36 @@ def _all_runs(session: Session, tenant: str, job_id: str) -> list[Run]:
     return found
 
 
+def _problem(job: Job, corpus: Corpus) -> SearchProblem | None:
+    """The job's problem; None while the census is missing or when the two contradict each other."""
+    if corpus.manifest is None:
+        return None
+    try:
+        return SearchProblem.build(job.spec, corpus.manifest)
+    except SpecError:
+        return None  # such a job has failed, and its error is on the page
+
+
+def _allowed(problem: SearchProblem | None) -> Callable[[Mixture], bool]:
+    if problem is None:
+        return lambda mixture: True
+    feasible = problem.feasible()
+    return lambda mixture: not feasible.violations(mixture)
+
+
 def _recipe(
-    job: Job, corpus: Corpus, known: list[Run], report: Report | None
+    problem: SearchProblem | None, known: list[Run], best: Run | None, report: Report | None
 ) -> tuple[Recipe | None, str]:
     """The best knowledge of the mixture at this moment, and where it comes from."""
     if report is not None:
         usable = report.domains and report.refused is None
         return (Recipe.from_report(report) if usable else None), "report"
-    if corpus.manifest is None:
+    if problem is None:
         return None, ""
-    recommended = [r for r in known if r.purpose == "verify" and r.label == "recommended"]
-    best = [r for r in known if r.id == job.progress.best_run_id]
-    chosen = recommended or best
-    if not chosen:
-        return None, ""
-    problem = SearchProblem.build(job.spec, corpus.manifest)
-    source = "verifying" if recommended else "best"
-    return Recipe.from_mixture(problem, chosen[0].mixture), source
+    for run in known:
+        if run.purpose == "verify" and run.label == "recommended":
+            return Recipe.from_mixture(problem, run.mixture), "verifying"
+    return (Recipe.from_mixture(problem, best.mixture), "best") if best is not None else (None, "")
 
 
 def _mix_words(mixture: Mixture) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +15,12 @@ from sqlalchemy.orm import Session, sessionmaker
 from starlette.testclient import TestClient
 
 from cuvee.records import Problem
+from cuvee.spec import Constraints
 from service.app import create_app
 from service.db.models import DEFAULT_TENANT
 from service.edge import unit_of_work
 from service.settings import Settings
-from service.usecases import corpora, jobs
+from service.usecases import advance, corpora, jobs
 
 
 @pytest.fixture
@@ -162,6 +165,36 @@ def test_only_the_newest_runs_are_listed_until_all_are_asked_for(
     assert "3 older runs are not shown" in short
     assert short.count('href="/runs/') == 2
     assert pages.get(f"/jobs/{job.id}?all=true").text.count('href="/runs/') == 5
+
+
+def test_runs_can_be_taken_away_as_csv(pages: TestClient, scenario: Scenario) -> None:
+    scenario.corpus()
+    job = scenario.job()
+    scenario.search(job, 2)
+    scenario.propose(job, 1)
+    scenario.fail(scenario.claim(), "the loss became NaN")
+    answer = pages.get(f"/jobs/{job.id}/runs.csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["state"] for row in rows] == ["succeeded", "succeeded", "failed"]
+    assert rows[2]["bits_per_byte"] == ""
+    for row in rows:
+        assert sum(float(row[f"share.{d}"]) for d in DOMAINS) == pytest.approx(1)
+
+
+def test_a_job_that_its_corpus_contradicts_shows_its_error(
+    pages: TestClient, scenario: Scenario
+) -> None:
+    scenario.corpus(ready=False)
+    narrow = Constraints(target_tokens=10**12)
+    job = scenario.job(constraints=narrow)
+    scenario.prepare("demo-text")
+    with scenario.work() as session:
+        assert advance.begin(session, job.id, "worker-1") is None
+    page = pages.get(f"/jobs/{job.id}")
+    assert page.status_code == 200
+    assert "Failed after 0 of" in text_of(page.text)
+    assert "supply" in page.text
 
 
 def test_buttons_are_those_that_the_state_allows(pages: TestClient, scenario: Scenario) -> None:

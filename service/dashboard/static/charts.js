@@ -93,7 +93,7 @@ function search(data, t) {
     markLine: {
       silent: true, symbol: "none", animation: false,
       lineStyle: { color: t.muted, type: DASHES[1 + (i % 2)], width: 1.5 },
-      label: { formatter: `${r.name} ${bits(r.value)}`, position: "insideStartTop", color: t.muted, fontSize: 11 },
+      label: { formatter: `${r.name} ${bits(r.value)}`, position: "insideEndTop", color: t.muted, fontSize: 11 },
       data: [{ yAxis: r.value }],
     },
   }));
@@ -101,6 +101,13 @@ function search(data, t) {
   const ends = [...heights, ...data.references.map((r) => r.value)];
   const pad = (Math.max(...ends) - Math.min(...ends)) * 0.08 || 0.01;
   const last = data.best.length - 1;
+  const run = (name, points) => ({
+    name, type: "scatter", data: points, symbolSize: 7,
+    tooltip: {
+      formatter: (p) => `${p.value[2] || "searched"}${p.value[3] ? "" : ", breaks a constraint"}\n`
+        + `${bits(p.value[1])} bits per byte after ${seconds(p.value[0])}`,
+    },
+  });
   return {
     ...base(t),
     xAxis: valueAxis(t, "training time, all rungs", {
@@ -112,9 +119,11 @@ function search(data, t) {
     }),
     series: [
       {
-        name: "runs", type: "scatter", data: data.runs, symbolSize: 7, color: t.natural,
-        itemStyle: { opacity: 0.85 },
-        tooltip: { formatter: (p) => `${p.value[2] || "searched"}: ${bits(p.value[1])} bits per byte\nafter ${seconds(p.value[0])}` },
+        ...run("runs", data.runs.filter((p) => p[3])), color: t.natural, itemStyle: { opacity: 0.85 },
+      },
+      {
+        ...run("runs that break a constraint", data.runs.filter((p) => !p[3])),
+        symbol: "diamond", symbolSize: 9, itemStyle: { ...hollow(t.natural, t), borderType: "dotted" },
       },
       {
         name: "best so far", type: "line", step: "end", data: data.best, color: t.accent,

@@ -17,10 +17,15 @@ from dashboard_samples import (
     random_mixture,
 )
 
+from cuvee.mixture import Mixture
 from cuvee.records import LawFit, LossPoint, Run
 from cuvee.states import RunState
-from service.dashboard.figures import loss_curves, search_curve
+from service.dashboard.figures import best_run, loss_curves, search_curve
 from service.dashboard.report_figures import LawMatrix, report_figures
+
+
+def anything(mixture: Mixture) -> bool:
+    return True
 
 
 def a_run(number: int, objective: float | None, **changes: Any) -> Run:
@@ -51,7 +56,7 @@ def test_the_curve_falls_only_and_counts_the_seconds_of_all_rungs() -> None:
         a_run(4, 1.9),
         a_run(5, None, state=RunState.FAILED),
     ]
-    figure = search_curve(reversed(runs), 1, baseline=2.0, labels={})
+    figure = search_curve(reversed(runs), 1, baseline=2.0, labels={}, allowed=anything)
     assert figure is not None
     assert figure.data["best"] == [[12.0, 2.0], [32.0, 1.9], [32.0, 1.9]]
     assert [point[1] for point in figure.data["runs"]] == [2.0, 2.2, 1.9]
@@ -61,19 +66,39 @@ def test_the_curve_falls_only_and_counts_the_seconds_of_all_rungs() -> None:
 
 def test_the_curve_ignores_verification_runs() -> None:
     figure = search_curve(
-        [a_run(1, 2.0), a_run(2, 1.0, purpose="verify")], 1, baseline=None, labels={}
+        [a_run(1, 2.0), a_run(2, 1.0, purpose="verify")],
+        1,
+        baseline=None,
+        labels={},
+        allowed=anything,
     )
     assert figure is not None
     assert min(point[1] for point in figure.data["best"]) == 2.0
 
 
+def test_a_mixture_that_breaks_a_constraint_is_shown_and_is_never_the_best() -> None:
+    runs = [a_run(1, 2.0), a_run(2, 1.0), a_run(3, 1.9)]
+
+    def allowed(mixture: Mixture) -> bool:
+        return mixture != runs[1].mixture
+
+    figure = search_curve(runs, 1, baseline=None, labels={}, allowed=allowed)
+    assert figure is not None
+    assert min(point[1] for point in figure.data["best"]) == 1.9
+    assert [point[3] for point in figure.data["runs"]] == [True, False, True]
+    assert best_run(runs, 1, allowed) == runs[2]
+    assert best_run(runs, 0, allowed) is None
+
+
 def test_without_a_run_at_the_target_there_is_no_curve() -> None:
-    assert search_curve([a_run(1, 2.0, rung=0)], 1, baseline=None, labels={}) is None
+    assert (
+        search_curve([a_run(1, 2.0, rung=0)], 1, baseline=None, labels={}, allowed=anything) is None
+    )
 
 
 def test_a_long_search_is_thinned_and_keeps_its_last_run() -> None:
     runs = [a_run(n, 3.0 - n / 10_000) for n in range(1, 4001)]
-    figure = search_curve(runs, 1, baseline=None, labels={})
+    figure = search_curve(runs, 1, baseline=None, labels={}, allowed=anything)
     assert figure is not None
     assert len(figure.data["runs"]) <= 1500
     assert figure.data["runs"][-1][1] == round(3.0 - 0.4, 6)

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
-from dashboard_samples import DOMAINS, HOSTILE, a_refusal, a_report
+from dashboard_samples import DOMAINS, HOSTILE, a_refusal, a_report, interval, recommended
 
 from cuvee.records import Report
 from service.dashboard import report as report_page
@@ -171,6 +171,24 @@ def test_the_card_shows_the_baseline_only_where_it_differs() -> None:
     recipe = Recipe.from_report(a_report(domains=moved))
     assert not recipe.same_baseline
     assert "key-baseline" in render_report(a_report(domains=moved)).split("</style>")[1]
+
+
+def test_what_holds_a_share_is_named_for_what_it_is() -> None:
+    first, *rest = a_report().domains
+    floor = first.model_copy(update={"binding": "bounds.code.min = 0.186"})
+    held = {r.name: r.held for r in Recipe.from_report(a_report(domains=(floor, *rest))).rows}
+    assert held["math"] == "at its cap"
+    assert held["code"] == "held by a bound"
+    assert held["plays"] is None
+
+
+def test_the_card_shows_the_mixture_itself_and_not_the_middle_of_its_interval() -> None:
+    first, *rest = a_report().domains
+    moved = first.model_copy(update={"recommended": interval(0.25, 0.05)})
+    recipe = Recipe.from_report(a_report(domains=(moved, *rest)))
+    row = next(r for r in recipe.rows if r.name == first.name)
+    assert row.share == recommended()[first.name]
+    assert row.low == 0.2
 
 
 def test_no_mark_of_the_card_falls_off_its_scale() -> None:
