@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from types import FrameType
 
 from anyio import to_thread
 from fastapi import FastAPI
@@ -86,12 +90,42 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # As many threads as connections: one more would only wait for a connection.
     to_thread.current_default_thread_limiter().total_tokens = 2 * _CONNECTIONS
     try:
-        yield
+        with _before_exit(app.state.feed.end):
+            yield
     finally:
         await app.state.feed.aclose()
         if app.state.broker is not None:
             app.state.broker.close()
         app.state.engine.dispose()
+
+
+@contextmanager
+def _before_exit(act: Callable[[], None]) -> Iterator[None]:
+    """Call ``act`` when the process is asked to end, and then the server's own handler.
+
+    Uvicorn waits for open responses before it tells the application that it is stopping, and an
+    idle stream of events stays open for hours; so the application has to hear of it first.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(act)
+        following = handlers[signal.Signals(number)]
+        if callable(following):
+            following(number, frame)
+
+    ours = [number for number, handler in handlers.items() if callable(handler)]
+    for number in ours:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, handlers[number])
 
 
 def _read_heads(sessions: sessionmaker[Session], job_ids: Collection[str]) -> Mapping[str, Head]:

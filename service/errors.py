@@ -22,7 +22,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import Field
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
@@ -178,6 +178,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     for database_error in (OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(database_error, _database_error)
+    app.add_exception_handler(DataError, _unstorable_value)
     app.add_exception_handler(Exception, _unexpected_error)
 
 
@@ -191,7 +192,7 @@ async def _cuvee_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    fields = [_field_error(e, error.body) for e in error.errors()]
+    fields = _field_errors(error)
     first = fields[0]
     detail = f"{first.pointer or 'the body'}: {first.message}"
     if len(fields) > 1:
@@ -221,6 +222,13 @@ async def _database_error(request: Request, error: Exception) -> Response:
     return problem_response(request, 503, UnavailableError.code, detail)
 
 
+async def _unstorable_value(request: Request, error: Exception) -> Response:
+    """What passed every check and still is no value for the database: a NUL, a forged cursor."""
+    log.warning("the database refused a value", exc_info=error)
+    detail = "a value of the request cannot be stored or looked up, such as a NUL character"
+    return problem_response(request, 422, SpecError.code, detail)
+
+
 async def _unexpected_error(request: Request, error: Exception) -> Response:
     log.error("request failed unexpectedly", exc_info=error)
     request_id = request_id_of(request.scope)
@@ -232,6 +240,17 @@ async def _unexpected_error(request: Request, error: Exception) -> Response:
 
 # ------------------------------------------------------------------------------------------------
 # Wrong fields
+
+
+def _field_errors(error: RequestValidationError) -> list[FieldError]:
+    found = [(e["type"], _field_error(e, error.body)) for e in error.errors()]
+    pointers = [field.pointer for _, field in found]
+    # Pydantic also calls a list too short when the items in it are wrong: that is said already.
+    return [
+        field
+        for kind, field in found
+        if kind != "too_short" or not any(p.startswith(f"{field.pointer}/") for p in pointers)
+    ]
 
 
 def _field_error(error: Mapping[str, Any], body: Any) -> FieldError:

@@ -86,6 +86,9 @@ class _Channel:
             self.recent.clear()
         self.recent.extend(events)
         self.head = head
+        self.wake()
+
+    def wake(self) -> None:
         waiting, self.news = self.news, asyncio.Event()
         waiting.set()
 
@@ -115,6 +118,7 @@ class Feed:
         self._channels: dict[str, _Channel] = {}
         self._poller: asyncio.Task[None] | None = None
         self._threads: CapacityLimiter | None = None
+        self._ending = False
 
     @property
     def streams(self) -> int:
@@ -125,9 +129,10 @@ class Feed:
         """Yield the events behind ``after`` and those that come, until the job's log ends.
 
         Yields None after each ``idle_seconds`` of silence. Events come in order, without a gap.
+        Ends early when the feed does; whoever wants more asks again behind the last one.
         """
         with self._watching(job_id) as channel:
-            while True:
+            while not self._ending:
                 news = channel.news  # taken first: what is announced from here on wakes us
                 events = channel.behind(after)
                 if events is None:
@@ -144,8 +149,15 @@ class Feed:
                 if not await self._wait(news):
                     yield None
 
+    def end(self) -> None:
+        """End every stream, so that a server that is asked to stop need not wait for them."""
+        self._ending = True
+        for channel in self._channels.values():
+            channel.wake()
+
     async def aclose(self) -> None:
-        """End the poller; open streams then wait until their connections close."""
+        """End every stream and the poller."""
+        self.end()
         poller, self._poller = self._poller, None
         if poller is not None:
             poller.cancel()
@@ -156,7 +168,7 @@ class Feed:
     def _watching(self, job_id: str) -> Iterator[_Channel]:
         channel = self._channels.setdefault(job_id, _Channel())
         channel.watchers += 1
-        if self._poller is None or self._poller.done():
+        if not self._ending and (self._poller is None or self._poller.done()):
             self._poller = asyncio.create_task(self._poll(), name="event-feed")
         try:
             yield channel

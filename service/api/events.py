@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
+import anyio
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from pydantic import Field
+from starlette.types import Receive, Scope, Send
 
 from cuvee.records import Event, Job, Page
 from cuvee.spec import Record
@@ -72,11 +74,30 @@ async def events(
         return _page(behind, query.limit)
     if found.state.terminal and not behind:
         return Response(status_code=204)
-    return EventSourceResponse(
+    return _EventStream(
         _stream(feed, found.id, after),
         # Proxies must pass events on as they come.
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
+
+
+class _EventStream(EventSourceResponse):
+    """Ends when the client goes away.
+
+    Starlette leaves that to the next ``send``, but uvicorn's does not fail, so that a stream
+    without a reader would live as long as its job.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as group:
+
+            async def end_with_client() -> None:
+                await self.listen_for_disconnect(receive)
+                group.cancel_scope.cancel()
+
+            group.start_soon(end_with_client)
+            await self.stream_response(send)
+            group.cancel_scope.cancel()
 
 
 def _read(

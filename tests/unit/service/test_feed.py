@@ -211,18 +211,19 @@ def test_nothing_is_asked_while_nobody_watches(log, feed):
     assert run(scene()) == 0
 
 
-def test_closing_ends_the_poller(log, feed):
+def test_closing_ends_the_streams_and_the_poller(log, feed):
     log.add("a")
 
     async def scene():
         reader = asyncio.create_task(collect(feed, "a"))
         await settle(feed, 1)
         await feed.aclose()
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
-        return [task.get_name() for task in asyncio.all_tasks()]
+        late = await collect(feed, "a")
+        return await reader, late, {task.get_name() for task in asyncio.all_tasks()}
 
-    assert "event-feed" not in run(scene())
+    early, late, tasks = run(scene())
+    assert (early, late) == ([1], [])
+    assert "event-feed" not in tasks
 
 
 @settings(max_examples=25, deadline=None)
