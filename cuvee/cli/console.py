@@ -15,7 +15,7 @@ from rich.console import Console
 
 __all__ = ["err", "out", "print_json"]
 
-_PLAIN_WIDTH = 120
+_PLAIN_WIDTH = 160
 """Columns of a table in a file or a pipe, where rich would assume 80 and cut cells short."""
 
 

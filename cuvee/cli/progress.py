@@ -21,6 +21,7 @@ from cuvee.cli.words import bits, duration, percent
 from cuvee.client import Client
 from cuvee.errors import UnavailableError
 from cuvee.records import Event, Job
+from cuvee.states import CorpusState
 
 __all__ = ["Snapshot", "describe_event", "follow", "show", "status_line"]
 
@@ -90,6 +91,8 @@ def _corpus_note(client: Client, job: Job) -> str:
     if job.progress.phase not in ("waiting", "preparing"):
         return ""
     corpus = client.get_corpus(job.corpus_id)
+    if corpus.state == CorpusState.READY:
+        return ""
     return f"corpus {corpus.state}" + (f": {corpus.progress}" if corpus.progress else "")
 
 
@@ -105,8 +108,8 @@ def status_line(snapshot: Snapshot, *, time_left: bool = True) -> str:
         parts.append(best)
     if time_left and p.seconds_left is not None and not job.state.terminal:
         parts.append(f"about {duration(p.seconds_left)} left")
-    if snapshot.note or p.message:
-        parts.append(snapshot.note or p.message)
+    if snapshot.note:
+        parts.append(snapshot.note)
     return ", ".join(parts)
 
 
@@ -116,6 +119,8 @@ def _best(job: Job) -> str:
         return ""
     if p.baseline is None:
         return f"best {bits(p.best)} bits per byte"
+    if p.best == p.baseline:
+        return f"best {bits(p.best)} bits per byte (the baseline)"
     difference = f"{abs(p.baseline - p.best):.3f} {'better' if p.best <= p.baseline else 'worse'}"
     return (
         f"best {bits(p.best)} bits per byte ({difference} than the baseline's {bits(p.baseline)})"

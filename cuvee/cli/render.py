@@ -21,13 +21,16 @@ __all__ = ["gain_lines", "report_view", "share_table"]
 
 
 def report_view(report: Report) -> RenderableType:
-    """Everything a report says that fits a terminal; the HTML report has the plots."""
-    parts: list[RenderableType] = [Text(report.verdict, style="bold")]
-    if report.refused:
-        parts.append(Text(f"No mixture is recommended: {report.refused}", style="yellow"))
-    if report.domains and report.recommended is not None:
-        parts += [Text(), share_table(report), Text()]
-    parts += [Text(line) for line in gain_lines(report)]
+    """What a report says that fits a terminal; the HTML report has the plots.
+
+    The gains stand in place of the verdict, which says the same in a single paragraph.
+    """
+    parts: list[RenderableType] = []
+    if report.refused or report.recommended is None:
+        parts.append(Text(report.verdict, style="yellow"))
+    else:
+        parts += [share_table(report), Text()]
+    parts += [Text(line, style="bold") for line in gain_lines(report)]
     parts += [Text(line) for line in _limits(report)]
     parts += [Text(line) for line in _rungs(report)]
     if report.stop_reason:
@@ -101,11 +104,13 @@ def gain_lines(report: Report) -> Iterator[str]:
     Measured differences come from paired runs; a reference without them gets the prediction, which
     says that it is one.
     """
-    verified = {d.reference for d in report.verification}
+    told = {d.reference for d in report.verification}
+    if all(domain.natural == domain.baseline for domain in report.domains):
+        told.add("natural")  # the same mixture by another name
     for difference in report.verification:
         yield _measured(difference, report.confidence)
     for reference, predicted in report.predicted_gain.items():
-        if reference not in verified:
+        if reference not in told:
             chance = report.chance_of_beating.get(reference)
             sure = "" if chance is None else f"; chance of being better {_chance(chance)}"
             yield (
@@ -115,12 +120,17 @@ def gain_lines(report: Report) -> Iterator[str]:
 
 
 def _measured(difference: PairedDifference, confidence: float) -> str:
+    value, reference = difference.difference, _called(difference.reference)
     pairs = len(difference.pairs)
-    return (
-        f"Measured: {gain(difference.difference.mean)} than {_called(difference.reference)} "
-        f"({_interval(difference.difference, confidence)}; chance of being better "
-        f"{_chance(difference.chance)}; {pairs} paired {'run' if pairs == 1 else 'runs'})."
+    evidence = (
+        f"({_interval(value, confidence)}; chance of being better {_chance(difference.chance)}; "
+        f"{pairs} paired {'run' if pairs == 1 else 'runs'})."
     )
+    if value.low > 0:
+        return f"Better than {reference} by {value.mean:.4f} bits per byte {evidence}"
+    if value.high < 0:
+        return f"Worse than {reference} by {-value.mean:.4f} bits per byte {evidence}"
+    return f"Not shown to beat {reference}: {gain(value.mean)} {evidence}"
 
 
 def _interval(interval: Interval, confidence: float) -> str:

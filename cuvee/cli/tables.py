@@ -53,7 +53,7 @@ def run_table(runs: Iterable[Run]) -> Table:
     )  # fmt: skip
     for run in runs:
         largest = sorted(run.mixture.root.items(), key=lambda item: -item[1])[:3]
-        mixture = ", ".join(f"{name} {percent(share)}" for name, share in largest if share > 0)
+        mixture = ", ".join(f"{name} {share:.0%}" for name, share in largest if share > 0)
         rest = sum(share > 0 for share in run.mixture.root.values()) - len(largest)
         table.add_row(
             run.id,

@@ -6,29 +6,25 @@ import math
 import statistics
 from collections.abc import Iterator
 
-from cuvee.cli.words import gain, percent
 from cuvee.records import PairedDifference, Report
 
-__all__ = ["beats", "verdict_lines"]
+__all__ = ["beats", "in_seed_deviations", "verdict_lines"]
 
 
 def verdict_lines(report: Report) -> Iterator[str]:
-    """A sentence per reference, then whether the recommendation beat them all."""
+    """How large the gains are beside the noise, and whether every reference was beaten."""
     if not report.verification:
         yield "The job verified nothing."
         return
-    for difference in report.verification:
-        line = f"Against {_called(difference.reference)}: {gain(difference.difference.mean)}"
-        line += f", {percent(min(difference.chance, 0.999))} sure"
-        deviations = _in_seed_deviations(difference)
-        if deviations is not None:
-            line += f"; {deviations:.1f} times the deviation between seeds"
-        yield line
+    sizes = {_called(d.reference): in_seed_deviations(d) for d in report.verification}
+    said = [f"{size:.1f} over {name}" for name, size in sizes.items() if size is not None]
+    if said:
+        yield f"Gain in standard deviations between seeds: {', '.join(said)}."
     lost = [_called(d.reference) for d in report.verification if not beats(d, report.confidence)]
     yield (
         f"Verification did not show that the recommendation beats {' and '.join(lost)}."
         if lost
-        else "Verification: the recommendation beat every reference."
+        else f"Verification: the recommendation beat {' and '.join(sizes)}."
     )
 
 
@@ -37,7 +33,7 @@ def beats(difference: PairedDifference, confidence: float) -> bool:
     return difference.difference.mean > 0 and difference.chance >= confidence
 
 
-def _in_seed_deviations(difference: PairedDifference) -> float | None:
+def in_seed_deviations(difference: PairedDifference) -> float | None:
     """The difference over the deviation of the objective between seeds of one mixture.
 
     None with fewer than two seeds. With three it is a rough figure: its own error is about 40%.
@@ -53,5 +49,5 @@ def _in_seed_deviations(difference: PairedDifference) -> float | None:
 
 
 def _called(reference: str) -> str:
-    words = {"baseline": "the baseline (natural proportions)", "uniform": "the uniform mixture"}
+    words = {"baseline": "the baseline", "uniform": "the uniform mixture"}
     return words.get(reference, f"the {reference} mixture")

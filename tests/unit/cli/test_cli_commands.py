@@ -86,7 +86,7 @@ def test_runs_show_the_largest_shares_and_why_a_run_failed(cuvee, server):
     )
     server.runs["job-1"] = [a_run(), failed]
     result = cuvee("runs", "job-1")
-    assert "code 75.0%, plays 25.0%" in result.stdout
+    assert "code 75%, plays 25%" in result.stdout
     assert "Run run-2 failed: out of memory" in result.stdout
     listed = json.loads(cuvee("runs", "job-1", "--state", "failed", "--json").stdout)
     assert [run["id"] for run in listed] == ["run-2"]

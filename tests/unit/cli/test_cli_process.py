@@ -58,7 +58,7 @@ def test_a_pipe_gets_no_escape_codes(server, address):
     server.add_job(a_job())
     server.reports["job-1"] = a_report()
     output, errors = start("report", "job-1", "--url", address).communicate(timeout=30)
-    assert "Train on 70% plays." in output
+    assert "Better than the baseline by 0.2900" in output
     assert "\x1b" not in output
     assert errors == ""
 

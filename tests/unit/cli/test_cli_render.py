@@ -12,8 +12,6 @@ from cuvee.cli.words import duration, gain
 from tests.unit.cli.fake_server import a_job, a_report, an_interval
 
 GOLDEN = """\
-Train on 70% plays.
-
 Shares of tokens; losses in bits per byte; 90% intervals
 Domain     Natural           Recommended     Predicted      Measured  Baseline
 ──────────────────────────────────────────────────────────────────────────────
@@ -23,7 +21,7 @@ poems                                     2.900 ±0.010
 
 objective                                 2.100 ±0.010  2.110 ±0.010     2.410
 
-Measured: 0.2900 bits per byte better than the baseline (90% interval +0.2800 to
+Better than the baseline by 0.2900 bits per byte (90% interval +0.2800 to
 +0.3000; chance of being better over 99.9%; 2 paired runs).
 Predicted, not measured: 0.1200 bits per byte better than the uniform mixture
 (90% interval +0.1100 to +0.1300; chance of being better 95.0%).
@@ -53,26 +51,43 @@ def test_the_command_prints_the_same_as_the_demo(cuvee, server):
     server.reports["job-1"] = a_report()
     output = cuvee("report", "job-1").stdout
     assert [line.rstrip() for line in output.splitlines()] == rendered(
-        a_report(), width=120
+        a_report(), width=160
     ).splitlines()
 
 
 def test_a_refusal_has_no_table():
-    refused = a_report(refused="the laws do not predict", recommended=None, verification=(),
-                       predicted_gain={})  # fmt: skip
+    refused = a_report(verdict="No recommendation: the laws do not predict.", refused="laws",
+                       recommended=None, verification=(), predicted_gain={})  # fmt: skip
     text = rendered(refused)
-    assert "No mixture is recommended: the laws do not predict" in text
+    assert text.startswith("No recommendation: the laws do not predict.")
     assert "Natural" not in text
 
 
-def test_a_recommendation_that_lost_is_said_to_be_worse():
-    report = a_report()
-    lost = report.verification[0].model_copy(
-        update={"difference": an_interval(-0.05), "chance": 0.0004}
+@pytest.mark.parametrize(
+    ("mean", "half", "chance", "said", "sure"),
+    [
+        (0.05, 0.01, 0.98, "Better than the baseline by 0.0500 bits per byte", "98.0%"),
+        (-0.05, 0.01, 0.0004, "Worse than the baseline by 0.0500 bits per byte", "under 0.1%"),
+        (0.01, 0.02, 0.7, "Not shown to beat the baseline: 0.0100 bits per byte better", "70.0%"),
+    ],
+)
+def test_the_gain_is_told_as_it_was_measured(mean, half, chance, said, sure):
+    measured = (
+        a_report()
+        .verification[0]
+        .model_copy(update={"difference": an_interval(mean, half), "chance": chance})
     )
-    line = next(gain_lines(a_report(verification=(lost,))))
-    assert "0.0500 bits per byte worse than the baseline" in line
-    assert "under 0.1%" in line
+    line = next(gain_lines(a_report(verification=(measured,))))
+    assert line.startswith(f"{said} (90% interval ")
+    assert f"chance of being better {sure};" in line
+
+
+def test_natural_proportions_are_not_told_twice_when_they_are_the_baseline():
+    gains = {"baseline": an_interval(0.3), "natural": an_interval(0.3)}
+    assert not [g for g in gain_lines(a_report(predicted_gain=gains)) if "natural" in g]
+    domains = tuple(d.model_copy(update={"baseline": 0.5}) for d in a_report().domains)
+    told = gain_lines(a_report(predicted_gain=gains, domains=domains))
+    assert [g for g in told if "natural" in g]
 
 
 def test_without_verification_the_gain_is_called_predicted():
