@@ -98,4 +98,7 @@ def fill(table: Table, rung: int, rng: np.random.Generator, among: Array | None 
     else:
         gaps = -np.linalg.norm(np.sqrt(candidates) - np.sqrt(centre(table)), axis=1)
     best = int(np.argmax(gaps))
-    return Point(candidates[best], "fills the feasible region")
+    reason = "fills the feasible region"
+    if among is not None:
+        reason += ", among the mixtures of the rung below"
+    return Point(candidates[best], reason)

@@ -111,7 +111,11 @@ class MixingLaw(Strategy):
             p = (1 - design.INWARD) * best + design.INWARD * middle
             if not _crowded(p, table.taken(table.target), DISTINCT):
                 return Point(p, "near the optimum of the rung below")
-        return design.fill(table, table.target, rng)
+        # Mixtures that the rung below has measured show how well the two rungs agree.
+        x, _ = table.at(table.target - 1) if table.target > 0 else (table.shares[:0], None)
+        shared = x[table.region.contains(x, slack=1e-6)]
+        shared = shared[[not _crowded(p, table.taken(table.target), DISTINCT) for p in shared]]
+        return design.fill(table, table.target, rng, shared if len(shared) else None)
 
     @staticmethod
     def _exploit(table: Table, fitted: Fitted, rng: np.random.Generator) -> Point:

@@ -37,7 +37,8 @@ def certain(table: Table, fits: Fits) -> str | None:
     """Why more target runs would not help, in words; None while they may.
 
     Asks for ``2 (m + 1)`` target runs (below, leave-one-out errors of the law are not yet stable),
-    laws that rank runs left out (Spearman 0.7), and an expected gain
+    laws that predict runs left out (rank correlation 0.7, or R2 0.5: among many
+    runs near the optimum ranks are noise, and a single far run can spoil R2), and an expected gain
     from knowing the laws exactly that is below ``GAIN_SHARE`` of the noise between seeds.
     """
     if table.problem.spec.strategy != "mixing_law":
@@ -48,7 +49,7 @@ def certain(table: Table, fits: Fits) -> str | None:
         return None
     fitted = fits.at(table.target)
     noise = objective_noise(table, fitted)
-    if fitted is None or not noise or fitted.loo_rank < 0.7:
+    if fitted is None or not noise or (fitted.loo_rank < 0.7 and fitted.loo_r2 < 0.5):
         return None
     region = fitted.reach(table.region, stretch=True)
     best = fitted.optimum(region, table.region.project(x.mean(axis=0)))
