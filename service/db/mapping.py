@@ -45,6 +45,7 @@ __all__ = [
     "document",
     "event_record",
     "is_id",
+    "is_text",
     "job_record",
     "job_spec",
     "losses_of",
@@ -67,6 +68,11 @@ _PURPOSE: TypeAdapter[Purpose] = TypeAdapter(Purpose)
 def is_id(text: str) -> bool:
     """Whether a reference can be an id; else it can only be a name."""
     return _UUID.match(text) is not None
+
+
+def is_text(text: str) -> bool:
+    """Whether PostgreSQL can hold it: its text has no NUL."""
+    return "\x00" not in text
 
 
 def document(record: BaseModel) -> dict[str, Any]:

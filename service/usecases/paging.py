@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from cuvee.errors import SpecError
 from cuvee.records import Page
+from service.db.mapping import is_id
 
-__all__ = ["MAX_LIMIT", "Page", "check_limit", "decode_cursor", "page_of"]
+__all__ = ["MAX_LIMIT", "Page", "check_limit", "decode_cursor", "is_sequence", "page_of"]
 
 MAX_LIMIT = 200
 
@@ -29,8 +30,15 @@ def check_limit(limit: int) -> int:
     return limit
 
 
-def decode_cursor(cursor: str | None, scope: str) -> str | None:
+def decode_cursor(
+    cursor: str | None, scope: str, is_key: Callable[[str], bool] = is_id
+) -> str | None:
     """The key inside a cursor, or None for the first page.
+
+    Args:
+        cursor: What the client sent.
+        scope: The list and its filters.
+        is_key: Whether a text can be a key of this list; a cursor may come from anybody.
 
     Raises:
         SpecError: If the cursor is not one of this list's.
@@ -40,7 +48,9 @@ def decode_cursor(cursor: str | None, scope: str) -> str | None:
     try:
         found = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         if isinstance(found, list) and len(found) == 2 and found[0] == scope:
-            return str(found[1])
+            key = str(found[1])
+            if is_key(key):
+                return key
     except (ValueError, binascii.Error):
         pass
     raise SpecError(
@@ -48,6 +58,11 @@ def decode_cursor(cursor: str | None, scope: str) -> str | None:
         "the same filters, or leave it out to start again",
         field="cursor",
     )
+
+
+def is_sequence(key: str) -> bool:
+    """Whether a cursor's key can be a sequence number (a bigint)."""
+    return key.isascii() and key.isdecimal() and len(key) <= 18
 
 
 def page_of(

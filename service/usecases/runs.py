@@ -44,7 +44,7 @@ from service.usecases.lifecycle import (
     requeue_run,
     unwanted,
 )
-from service.usecases.paging import check_limit, decode_cursor, page_of
+from service.usecases.paging import check_limit, decode_cursor, is_sequence, page_of
 
 __all__ = [
     "Directive",
@@ -313,7 +313,7 @@ def list_runs(
     job = require_job(session, tenant_id, job_ref)
     wanted = None if state is None else RunState(state)
     scope = f"runs:{job.id}:{wanted or ''}"
-    after = decode_cursor(cursor, scope)
+    after = decode_cursor(cursor, scope, is_sequence)
     rows = runs.page(session, job.id, wanted, None if after is None else int(after), limit + 1)
     kept, following = page_of(rows, limit, scope, lambda row: row[0].run_seq)
     return Page[Run](

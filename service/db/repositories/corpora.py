@@ -8,7 +8,7 @@ from sqlalchemy import Text, cast, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from cuvee.states import CorpusState, JobState
-from service.db.mapping import is_id
+from service.db.mapping import is_id, is_text
 from service.db.models import CorpusRow, JobRow, OutboxRow
 from service.queue import PREPARE
 
@@ -22,6 +22,8 @@ def find(session: Session, tenant_id: str, reference: str) -> CorpusRow | None:
         found = session.scalar(mine.where(CorpusRow.id == reference))
         if found is not None:
             return found
+    if not is_text(reference):
+        return None
     return session.scalar(
         mine.where(CorpusRow.name == reference).order_by(CorpusRow.id.desc()).limit(1)
     )

@@ -12,7 +12,7 @@ from sqlalchemy import Text, cast, delete, exists, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from cuvee.states import CorpusState, JobState
-from service.db.mapping import is_id
+from service.db.mapping import is_id, is_text
 from service.db.models import (
     AdvanceClaimRow,
     CorpusRow,
@@ -54,6 +54,8 @@ def find(session: Session, tenant_id: str, reference: str) -> JobRow | None:
         found = session.scalar(mine.where(JobRow.id == reference))
         if found is not None:
             return found
+    if not is_text(reference):
+        return None
     return session.scalar(mine.where(JobRow.name == reference).order_by(JobRow.id.desc()).limit(1))
 
 
@@ -90,6 +92,9 @@ def append_event(session: Session, job: JobRow, type_: str, payload: dict[str, A
 
 
 def events(session: Session, job_id: str, after: int, limit: int) -> list[EventRow]:
+    """Events above ``after``, in order; none of a job that does not exist."""
+    if not is_id(job_id):
+        return []
     return list(
         session.scalars(
             select(EventRow)
