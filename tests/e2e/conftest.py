@@ -82,9 +82,9 @@ def job_spec(corpus, **changes) -> JobSpec:
                 {"kind": "ngram", "runs": 6, "train_bytes": 20_000, "eval_bytes": 2000},
                 {
                     "kind": "proxy",
-                    "runs": 4,
+                    "runs": 6,
                     "parameters": 20_000,
-                    "tokens": 20_000,
+                    "tokens": 12_000,
                     "sequence_length": 32,
                     "batch_sequences": 8,
                     "eval_tokens": 1000,

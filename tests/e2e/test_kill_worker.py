@@ -44,7 +44,9 @@ def test_killed_workers_cost_only_time(stack, client, corpus, undisturbed, helpe
     victims = [trainer, whole_worker, child_of_the_pool]
     job = client.submit(helpers["job_spec"](corpus))
     for event in client.events(job.id):
-        if event.type == "run.started" and event.payload["rung"] == 1 and victims:
+        # Each victim in a run of its own: a run that loses three attempts has failed.
+        fresh = event.type == "run.started" and event.payload["attempt"] == 1
+        if fresh and event.payload["rung"] == 1 and victims:
             worker = psutil.Process(stack.pids["train-1"])
             family = worker.children(recursive=True)
             # There is a training to interrupt: wait for its process, not for its start event.
