@@ -37,6 +37,7 @@ TRAIN_TEXT_BYTES = 8_000_000
 
 _BATCH_CHARACTERS = 1_000_000
 _BATCH_DOCUMENTS = 8192
+_REPORT_BYTES = 1 << 20
 
 Progress = Callable[[float], None]
 
@@ -272,13 +273,15 @@ def _numbered(
 ) -> Iterator[tuple[Document, int, int]]:
     """Every document with its text key and its place, checking that no file changes meanwhile."""
     total = max(1, sum(file.size for file in files))
-    before = number = 0
+    before = number = unreported = 0
     for file in files:
         cursor = Cursor()
         for document in read_documents(file, cursor):
             key = document_key(document.data, number)
             number += 1
-            if number % 256 == 0:
+            unreported += len(document.data)
+            if unreported >= _REPORT_BYTES:
+                unreported = 0
                 progress((before + cursor.share * file.size) / total)
             yield document, key.text, key.place
         if file.current_stamp() != file.stamp:

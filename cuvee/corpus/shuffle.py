@@ -24,8 +24,8 @@ _INDEX = np.dtype([("key", "<u8"), ("length", "<i8")])
 class ShuffledWriter:
     """Collects arrays with 64-bit keys, then writes them out sorted by key.
 
-    Memory in use is about two buckets: ``expected_bytes / buckets`` each, 48 MB up to 12 GB of
-    output. Arrays with equal keys keep the order in which they were added.
+    Memory in use is 16 bytes per array of one bucket and the mapped pages of that bucket, which are
+    48 MB up to 12 GB of output. Arrays with equal keys keep the order in which they were added.
 
     Args:
         folder: Scratch space; emptied of earlier buckets first, and after ``finish``.
@@ -65,7 +65,7 @@ class ShuffledWriter:
         with target.open("wb") as out, (offsets or target.with_suffix(".tmp")).open("wb") as marks:
             marks.write(position.to_bytes(8, "little"))
             for items_path, index_path in self._paths:
-                items = np.fromfile(items_path, dtype=self._dtype)
+                items = _mapped(items_path, self._dtype)
                 index = np.fromfile(index_path, dtype=_INDEX)
                 ends = np.cumsum(index["length"])
                 order = np.argsort(index["key"], kind="stable")
@@ -85,6 +85,12 @@ class ShuffledWriter:
         """Let go of the scratch files without writing anything; harmless after ``finish``."""
         for handle in (*self._items, *self._index):
             handle.close()
+
+
+def _mapped(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if path.stat().st_size == 0:
+        return np.empty(0, dtype=dtype)
+    return np.memmap(path, dtype=dtype, mode="r")
 
 
 def sync(handle: BinaryIO) -> None:
