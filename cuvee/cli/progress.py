@@ -21,11 +21,14 @@ from cuvee.cli.words import bits, duration, percent
 from cuvee.client import Client
 from cuvee.errors import UnavailableError
 from cuvee.records import Event, Job
-from cuvee.states import CorpusState
+from cuvee.states import CorpusState, JobState
 
 __all__ = ["Snapshot", "describe_event", "follow", "show", "status_line"]
 
 _SHOWN_EVENTS = 6
+_QUIET_EVENTS = frozenset({"run.leased"})
+"""A moment before `run.started`, and nothing that a person would miss."""
+
 _PAGE = 200
 
 
@@ -98,19 +101,21 @@ def _corpus_note(client: Client, job: Job) -> str:
 
 def status_line(snapshot: Snapshot, *, time_left: bool = True) -> str:
     """One line: state or phase, runs, best against the baseline, time left."""
+    counts, best, left, note = _status(snapshot)
+    return ", ".join(part for part in (counts, best, left if time_left else "", note) if part)
+
+
+def _status(snapshot: Snapshot) -> tuple[str, str, str, str]:
+    """State with counts of runs, best loss, time left, note; empty where nothing is to be said."""
     job, p = snapshot.job, snapshot.job.progress
-    parts = [str(job.state) if job.state != "running" else p.phase]
-    parts.append(f"{p.runs_done}/{p.runs_planned} runs")
+    counts = p.phase if job.state == JobState.RUNNING else str(job.state)
+    counts += f", {p.runs_done}/{p.runs_planned} runs"
     if p.runs_failed:
-        parts.append(f"{p.runs_failed} failed")
-    best = _best(job)
-    if best:
-        parts.append(best)
-    if time_left and p.seconds_left is not None and not job.state.terminal:
-        parts.append(f"about {duration(p.seconds_left)} left")
-    if snapshot.note:
-        parts.append(snapshot.note)
-    return ", ".join(parts)
+        counts += f", {p.runs_failed} failed"
+    left = ""
+    if p.seconds_left is not None and not job.state.terminal:
+        left = f"about {duration(p.seconds_left)} left"
+    return counts, _best(job), left, snapshot.note
 
 
 def _best(job: Job) -> str:
@@ -165,7 +170,7 @@ def _show_live(snapshots: Iterable[Snapshot], console: Console, clock: Callable[
     with Live(console=console, auto_refresh=False, transient=False) as live:
         for snapshot in snapshots:
             job = snapshot.job
-            recent += snapshot.events
+            recent += (e for e in snapshot.events if e.type not in _QUIET_EVENTS)
             live.update(_panel(snapshot, recent, clock() - start), refresh=True)
     assert job is not None, "a job has at least one snapshot"
     return job
@@ -179,19 +184,20 @@ def _panel(snapshot: Snapshot, recent: Iterable[Event], elapsed: float) -> Group
         ProgressBar(total=max(p.runs_planned, 1), completed=p.runs_done, width=30),
         Text(f"{duration(elapsed)} watched"),
     )
-    lines = [
-        Text(
-            f"{when(event)}  {describe_event(event)}",
-            style="dim",
-            no_wrap=True,
-            overflow="ellipsis",
-        )
-        for event in recent
-    ]
-    return Group(bar, Text(status_line(snapshot)), *lines)
+    counts, best, left, note = _status(snapshot)
+    lines = [_line(", ".join(part for part in (counts, left, note) if part))]
+    if best:
+        lines.append(_line(best))
+    lines += [_line(f"{_at(event)}  {describe_event(event)}", style="dim") for event in recent]
+    return Group(bar, *lines)
 
 
-def when(event: Event) -> str:
+def _line(text: str, style: str = "") -> Text:
+    """A line that is cut rather than wrapped: a display that changes its height flickers."""
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _at(event: Event) -> str:
     return event.created_at.astimezone().strftime("%H:%M:%S")
 
 

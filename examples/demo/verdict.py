@@ -22,7 +22,7 @@ def verdict_lines(report: Report) -> Iterator[str]:
         yield f"Gain in standard deviations between seeds: {', '.join(said)}."
     lost = [_called(d.reference) for d in report.verification if not beats(d, report.confidence)]
     yield (
-        f"Verification did not show that the recommendation beats {' and '.join(lost)}."
+        f"Verification did not show that the recommendation beats {' or '.join(lost)}."
         if lost
         else f"Verification: the recommendation beat {' and '.join(sizes)}."
     )
