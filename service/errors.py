@@ -223,9 +223,9 @@ async def _database_error(request: Request, error: Exception) -> Response:
 
 
 async def _unstorable_value(request: Request, error: Exception) -> Response:
-    """What passed every check and still is no value for the database: a NUL, a forged cursor."""
+    """What passed every check and is no value for the database: a number too great, say."""
     log.warning("the database refused a value", exc_info=error)
-    detail = "a value of the request cannot be stored or looked up, such as a NUL character"
+    detail = "a value of the request is too great, or holds a character that cannot be stored"
     return problem_response(request, 422, SpecError.code, detail)
 
 

@@ -128,7 +128,12 @@ def test_a_page_is_given_to_those_who_ask_for_json(client, job, append):
 
 
 def test_a_wrong_position_is_refused(http, job):
-    for headers, params in (({"Last-Event-ID": "x"}, {}), ({}, {"after": -1})):
+    too_great = 10**20
+    for headers, params in (
+        ({"Last-Event-ID": "x"}, {}),
+        ({}, {"after": -1}),
+        ({}, {"after": too_great}),
+    ):
         answer = http.get(f"/v1/jobs/{job.id}/events", headers=headers, params=params)
         assert answer.status_code == 422
         assert answer.headers["content-type"] == "application/problem+json"
