@@ -71,7 +71,11 @@ def search_curve(
     Returns:
         None while nothing has been measured at the target.
     """
-    done = [r for r in runs if r.state is RunState.SUCCEEDED and r.finished_at is not None]
+    done = [
+        run
+        for run in runs
+        if run.state is RunState.SUCCEEDED and run.purpose == "search" and run.finished_at
+    ]
     done.sort(key=lambda r: (r.finished_at, r.id))
     spent, best = 0.0, math.inf
     points: list[list[Any]] = []
@@ -80,7 +84,7 @@ def search_curve(
     measured, improved_at = 0, 0
     for run in done:
         spent += run.seconds or 0.0
-        if run.rung != target or run.objective is None or run.purpose != "search":
+        if run.rung != target or run.objective is None:
             continue
         measured += 1
         name, keeps = labels.get(run.label or "", ""), allowed(run.mixture)
@@ -101,6 +105,9 @@ def search_curve(
     caption += (
         "; the last run improved it." if not since else f"; {_runs(since)} since it improved."
     )
+    broken = sum(not keeps for *_, keeps in points)
+    if broken:
+        caption += f" {_runs(broken)} broke a constraint (hollow) and cannot be the best."
     return Figure(
         id="search",
         kind="search",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from cuvee.records import Corpus, Job, Report, Run
 from cuvee.states import CorpusState, JobState, RunState
 from service.dashboard.formats import bits, duration, percent
 
-__all__ = ["Sentence", "job_health", "report_tone"]
+__all__ = ["Sentence", "job_health", "report_headline", "report_tone"]
 
 Tone = Literal["good", "info", "warn", "bad"]
 
@@ -54,6 +55,29 @@ def report_tone(report: Report) -> Tone:
     if report.verification and all(one.difference.low > 0 for one in report.verification):
         return "good"
     return "info"
+
+
+def report_headline(report: Report) -> str:
+    """The verdict in one line for those who read no further; the first reference counts most."""
+    if report.refused is not None:
+        return "No mixture can be recommended"
+    if not report.verification:
+        reference = next(iter(report.predicted_gain), None)
+        return f"Predicted to beat {_called(reference)}" if reference else "Nothing was compared"
+    first = report.verification[0]
+    reference = _called(first.reference)
+    if first.difference.high < 0:
+        return f"Worse than {reference}: keep {reference}"
+    if first.difference.low <= 0:
+        return f"Not shown to beat {reference}"
+    if not first.pairs:
+        return f"{bits(first.difference.mean)} bits per byte lower loss than {reference}"
+    mean = fmean(theirs for _, theirs, _ in first.pairs)
+    return f"{percent(first.difference.mean / mean)} lower loss than {reference}"
+
+
+def _called(reference: str) -> str:
+    return "the baseline" if reference == "baseline" else f"the {reference} mixture"
 
 
 def _verdict(report: Report) -> Sentence:

@@ -15,7 +15,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from cuvee.records import Report
-from service.dashboard.health import report_tone
+from service.dashboard.health import report_headline, report_tone
 from service.dashboard.recipe import Recipe
 from service.dashboard.report_figures import LawMatrix, report_figures
 from service.dashboard.templating import environment, static_text
@@ -67,6 +67,7 @@ def render_report(report: Report) -> str:
             report=report,
             saved=json.loads(report.model_dump_json()),
             tone=report_tone(report),
+            headline=report_headline(report),
             recipe=Recipe.from_report(report) if report.domains and not report.refused else None,
             figures=report_figures(report),
             matrix=LawMatrix.build(report.fits),

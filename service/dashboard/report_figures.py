@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, median
 
 from cuvee.records import EvalReport, Interval, LawFit, PairedDifference, Report
@@ -47,19 +48,25 @@ def _verification(differences: Iterable[PairedDifference]) -> Figure | None:
             "rows": [
                 {
                     "reference": one.reference,
-                    "seed": seed,
+                    "pair": number,
                     "from": finite(reference),
                     "to": finite(ours),
                 }
                 for one in paired
-                for seed, reference, ours in one.pairs
+                for number, (_, reference, ours) in enumerate(one.pairs, 1)
             ]
         },
-        header=("Reference", "Seed", "Reference, bits per byte", "Recommended", "Difference"),
+        header=("Pair", "Seed", "Reference, bits per byte", "Recommended", "Difference"),
         rows=tuple(
-            (one.reference, str(seed), bits(reference), bits(ours), signed(ours - reference))
+            (
+                f"{one.reference}, {number}",
+                str(seed),
+                bits(reference),
+                bits(ours),
+                signed(ours - reference),
+            )
             for one in paired
-            for seed, reference, ours in one.pairs
+            for number, (seed, reference, ours) in enumerate(one.pairs, 1)
         ),
         tall=sum(len(one.pairs) for one in paired),
     )
@@ -140,6 +147,7 @@ def _curve(report: Report) -> Figure | None:
     if not points:
         return None
     first, last = points[0], points[-1]
+    steps = [first, *(after for before, after in pairwise(points) if after.best < before.best)]
     settled = next(p for p in points if p.best <= last.best)
     caption = (
         f"The best objective fell from {bits(first.best)} to {bits(last.best)} bits per byte in "
@@ -157,7 +165,7 @@ def _curve(report: Report) -> Figure | None:
         title="Was it still improving?",
         caption=caption,
         data={
-            "best": [[finite(p.seconds, 2), finite(p.best)] for p in points],
+            "best": [[finite(p.seconds, 2), finite(p.best)] for p in (*steps, last)],
             "runs": [],
             "references": [
                 {"name": "baseline, verified", "value": finite(value)} for value in baselines

@@ -57,7 +57,7 @@ def test_hostile_names_run_nothing(watched: Watched, tmp_path: Path) -> None:
     report = a_report(name=HOSTILE, verdict=HOSTILE, fits=fits)
     watched.page.goto(saved(tmp_path, render_report(report)))
     watched.page.wait_for_selector(".plot.drawn svg")
-    assert watched.page.inner_text("h1") == HOSTILE
+    assert watched.page.inner_text(".lead") == HOSTILE
     assert watched.page.locator("img").count() == 0
     assert watched.complaints == []
 

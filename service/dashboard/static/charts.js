@@ -123,7 +123,7 @@ function search(data, t) {
       },
       {
         ...run("runs that break a constraint", data.runs.filter((p) => !p[3])),
-        symbol: "diamond", symbolSize: 9, itemStyle: { ...hollow(t.natural, t), borderType: "dotted" },
+        symbol: "diamond", symbolSize: 10, itemStyle: { ...hollow(t.natural, t), borderWidth: 1.5 },
       },
       {
         name: "best so far", type: "line", step: "end", data: data.best, color: t.accent,
@@ -158,7 +158,7 @@ function lines(data, t) {
 /** One row per pair: from the reference's loss to the recommendation's. */
 function pairs(data, t) {
   const several = new Set(data.rows.map((r) => r.reference)).size > 1;
-  const names = data.rows.map((r) => (several ? `${r.reference}, ${narrow() ? "" : "seed "}${r.seed}` : `seed ${r.seed}`));
+  const names = data.rows.map((r) => (several ? `${r.reference}, pair ${r.pair}` : `pair ${r.pair}`));
   return {
     ...base(t, ["reference", "recommended"]),
     xAxis: valueAxis(t, "bits per byte, lower is better"),

@@ -53,6 +53,7 @@ def test_the_answer_stands_in_the_text_without_any_script() -> None:
     report = a_report()
     html = render_report(report)
     assert report.verdict in html
+    assert "<h1>5.5 % lower loss than the baseline</h1>" in html
     for domain in report.domains:
         assert f"{domain.recommended.mean * 100:.1f} %" in html
     for one in report.verification:
@@ -133,7 +134,9 @@ def test_a_difference_that_includes_zero_is_not_called_verified() -> None:
     unsure = sure.model_copy(
         update={"difference": sure.difference.model_copy(update={"low": -0.01})}
     )
-    assert "Not settled" in render_report(a_report(verification=(unsure,)))
+    html = render_report(a_report(verification=(unsure,)))
+    assert "Not settled" in html
+    assert "<h1>Not shown to beat the baseline</h1>" in html
     worse = sure.model_copy(
         update={
             "difference": sure.difference.model_copy(
@@ -141,7 +144,11 @@ def test_a_difference_that_includes_zero_is_not_called_verified() -> None:
             )
         }
     )
-    assert "Did not hold" in render_report(a_report(verification=(worse,)))
+    html = render_report(a_report(verification=(worse,)))
+    assert "Did not hold" in html
+    assert "keep the baseline" in html
+    half = render_report(a_report(verification=(sure, unsure)))
+    assert "Not settled for every reference" in half
 
 
 def test_the_bare_minimum_of_a_report_renders() -> None:
