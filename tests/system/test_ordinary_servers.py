@@ -1,5 +1,6 @@
 """The same loop on servers that the distribution installed, given by URL."""
 
+import json
 import os
 import random
 import shutil
@@ -26,9 +27,10 @@ PASSWORD = "not-a-placeholder"
 
 def find(name, *folders):
     """A server's program, or a skip that says what is missing."""
-    for path in (shutil.which(name), *(p for f in folders for p in sorted(Path("/").glob(f)))):
+    found = [shutil.which(name), *(str(p) for f in folders for p in sorted(Path("/").glob(f)))]
+    for path in found:
         if path and Path(path).exists():
-            return str(Path(path).resolve())
+            return path
     pytest.skip(f"{name} is not installed")
 
 
@@ -75,7 +77,8 @@ def servers(tmp_path):
 
 @pytest.fixture
 def database_url(servers):
-    postgres = find("postgres", "usr/lib/postgresql/*/bin/postgres")
+    # Through its link: initdb lies beside the real one.
+    postgres = str(Path(find("postgres", "usr/lib/postgresql/*/bin/postgres")).resolve())
     user = "postgres" if os.geteuid() == 0 else None
     home = Path(f"/tmp/cuvee-system-{os.getpid()}")
     home.mkdir(mode=0o700)
@@ -146,6 +149,7 @@ def test_a_job_runs_on_ordinary_servers_in_production_mode(
         "CUVEE_BROKER_URL": broker_url,
         "CUVEE_DATA_DIR": str(tmp_path / "data"),
         "CUVEE_ENVIRONMENT": "production",
+        "CUVEE_DATA_ROOTS": json.dumps([str(tmp_path)]),
         "CUVEE_THREADS": "1",
         "OMP_NUM_THREADS": "1",
     }
