@@ -19,6 +19,7 @@ __all__ = ["Fits", "Fitted", "objective_noise", "repeat_noise"]
 TRUST = 0.5
 """Distance at which a run counts half, in median gaps to the best runs."""
 
+_LEAST_SCALE = 0.08  # of the range; a smaller scale would weigh runs by their luck
 _BEST = 3  # the best objective is a mean of three runs: the least of many is lucky
 _LEAST_WEIGHT = 0.01  # far runs still hold the laws where nothing else does
 _LEAST_SHARE = 0.01  # below it a share counts as nearly absent, and the law may go to zero
@@ -112,7 +113,8 @@ def closeness(objective: Array) -> Array:
     be measured where the law is exact (docs/math.md).
     """
     gap = np.maximum(objective - np.sort(objective)[:_BEST].mean(), 0.0)
-    scale = TRUST * float(np.median(gap))
+    # Once most runs crowd the optimum their median gap is noise: keep a share of the range.
+    scale = max(TRUST * float(np.median(gap)), _LEAST_SCALE * float(gap.max()))
     if scale <= 0:
         return np.ones_like(gap)
     return np.asarray(np.maximum(1.0 / (1.0 + (gap / scale) ** 2), _LEAST_WEIGHT))
