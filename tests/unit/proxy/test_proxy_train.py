@@ -254,9 +254,9 @@ def test_a_run_is_fed_in_the_proportions_of_the_mixture(bpe_corpus, trained_on):
 
 def test_matched_repetition_repeats_the_proxy_as_the_target_would(bpe_corpus, trained_on):
     supply = {d.name: d.tokens for d in bpe_corpus.manifest.domains}
-    # Each token of the tables twice at the target; a run of a fifth of it shrinks the pool to fit.
+    # Each token of the tables twice at the target; a run of a third of it shrinks the pool to fit.
     target = 2 * supply["tables"]
-    rung = RUNG.model_copy(update={"tokens": target // 5, "evaluations": 1})
+    rung = RUNG.model_copy(update={"tokens": target // 3, "evaluations": 1})
     monopoly = Mixture({"tables": 1.0})
     train(rung, bpe_corpus, monopoly, 7, constraints=Constraints(target_tokens=target))
     matched = {row.tobytes() for batch in trained_on for row in batch}
@@ -268,7 +268,8 @@ def test_matched_repetition_repeats_the_proxy_as_the_target_would(bpe_corpus, tr
     assert len(unmatched) == drawn
     floor = train_module._FLOOR_SEQUENCES
     assert floor < drawn // 2
-    assert len(matched) == -(-drawn // 2)
+    # A pool of n windows and the token after them holds n or n - 1 whole sequences.
+    assert drawn // 2 - len(matched) in (0, 1)
 
 
 def test_a_mixture_beyond_the_supply_is_refused_before_training(bpe_corpus, trained_on):
