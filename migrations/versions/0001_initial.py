@@ -98,6 +98,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant_id", "id", name=op.f("uq_corpus_tenant_id_id")),
     )
     op.create_index(
+        "ix_corpus_name",
+        "corpus",
+        ["tenant_id", "name", "id"],
+        unique=False,
+        postgresql_where=sa.text("name IS NOT NULL"),
+    )
+    op.create_index(
         "ix_corpus_open",
         "corpus",
         ["id"],
@@ -199,6 +206,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant_id", "id", name=op.f("uq_job_tenant_id_id")),
     )
     op.create_index("ix_job_corpus_id", "job", ["corpus_id"], unique=False)
+    op.create_index(
+        "ix_job_name",
+        "job",
+        ["tenant_id", "name", "id"],
+        unique=False,
+        postgresql_where=sa.text("name IS NOT NULL"),
+    )
     op.create_index(
         "ix_job_open",
         "job",
@@ -510,6 +524,7 @@ def downgrade() -> None:
         table_name="job",
         postgresql_where=sa.text("state NOT IN ('succeeded', 'failed', 'cancelled')"),
     )
+    op.drop_index("ix_job_name", table_name="job", postgresql_where=sa.text("name IS NOT NULL"))
     op.drop_index("ix_job_corpus_id", table_name="job")
     op.drop_table("job")
     op.drop_index("ix_idempotency_key_created_at", table_name="idempotency_key")
@@ -521,6 +536,9 @@ def downgrade() -> None:
         "ix_corpus_open",
         table_name="corpus",
         postgresql_where=sa.text("state IN ('registered', 'preparing')"),
+    )
+    op.drop_index(
+        "ix_corpus_name", table_name="corpus", postgresql_where=sa.text("name IS NOT NULL")
     )
     op.drop_table("corpus")
     op.drop_table("tenant")

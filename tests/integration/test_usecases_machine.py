@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from builders import (
     a_point,
     a_proposal,
@@ -25,9 +24,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from cuvee.errors import FencedError, TransitionError
-from cuvee.records import Problem
+from cuvee.records import Job, Problem
 from cuvee.states import JobState, RunState
 from service.usecases import advance, jobs, runs, sweep
 from service.usecases.runs import RunLease
@@ -45,7 +45,6 @@ class Life(RuleBasedStateMachine):
     def accept(self, concurrency: int) -> None:
         self.desk.sql("TRUNCATE corpus, outbox, idempotency_key CASCADE")
         self.desk.ready_corpus()
-        self.concurrency = concurrency
         rungs = (an_ngram_rung(runs=20),)
         self.job_id = self.desk.accept(concurrency=concurrency, rungs=rungs).id
         self.leases: list[RunLease] = []
@@ -150,87 +149,83 @@ class Life(RuleBasedStateMachine):
 
     # -- what must hold
 
-    def _rows(self, query: str) -> list[Any]:
+    @invariant()
+    def promises_are_kept(self) -> None:
         with self.desk.work() as session:
-            return list(session.execute(text(query)))
-
-    @invariant()
-    def the_log_has_no_gap_and_tells_the_state(self) -> None:
-        events = self.desk.events(self.job_id)
-        assert [event.seq for event in events] == list(range(1, len(events) + 1))
-        states = [e.type.removeprefix("job.") for e in events if e.type.startswith("job.")]
-        told = [s for s in states if s != "phase"][-1].replace("resumed", "running")
-        job = self.desk.job(self.job_id)
-        assert job.state == told
-        if job.state.terminal:
-            assert events[-1].ends_job
-
-    @invariant()
-    def each_run_that_succeeded_was_measured_once_and_no_other(self) -> None:
-        rows = self._rows(
-            "SELECT r.state, count(o.run_seq) FROM run r LEFT JOIN observation o USING (run_seq)"
-            " GROUP BY r.id"
-        )
-        assert all(count == (state == RunState.SUCCEEDED) for state, count in rows)
-
-    @invariant()
-    def each_run_that_is_not_over_can_be_found(self) -> None:
-        rows = self._rows(
-            "SELECT r.state, l.run_id IS NOT NULL, l.lease_until IS NOT NULL,"
-            " r.attempt, l.attempt FROM run r LEFT JOIN run_lease l ON l.run_id = r.id"
-        )
-        for state, has_lease, held, attempt, lease_attempt in rows:
-            assert has_lease == (not RunState(state).terminal)
-            assert bool(held) == (state in (RunState.LEASED, RunState.RUNNING))
-            assert lease_attempt in (None, attempt)
-
-    @invariant()
-    def attempts_are_complete_and_only_held_ones_are_open(self) -> None:
-        rows = self._rows(
-            "SELECT r.attempt, count(a.attempt), count(*) FILTER (WHERE a.outcome IS NULL"
-            " AND a.attempt IS NOT NULL), bool_or(l.lease_until IS NOT NULL)"
-            " FROM run r LEFT JOIN run_attempt a USING (run_seq)"
-            " LEFT JOIN run_lease l ON l.run_id = r.id GROUP BY r.id"
-        )
-        for attempt, recorded, open_, held in rows:
-            assert recorded == attempt
-            assert open_ == bool(held)
-
-    @invariant()
-    def no_more_runs_are_held_than_may_be(self) -> None:
-        ((held,),) = self._rows("SELECT count(*) FROM run_lease WHERE lease_until IS NOT NULL")
-        assert held <= self.concurrency
-        if self.desk.job(self.job_id).state is JobState.PAUSED:
-            assert held == 0
-
-    @invariant()
-    def what_has_ended_owns_nothing(self) -> None:
-        if self.desk.job(self.job_id).state.terminal:
-            assert self._rows("SELECT 1 FROM run_lease") == []
-            assert self._rows("SELECT 1 FROM advance_claim") == []
-
-    @invariant()
-    def a_job_that_is_not_over_has_somebody_who_will_move_it(self) -> None:
-        """A run in flight, a decision being made, or a bell that the reconciler would ring."""
-        job = self.desk.job(self.job_id)
-        if job.state not in (JobState.ACCEPTED, JobState.RUNNING):
-            return
-        owners = self._rows(
-            "SELECT 1 FROM run_lease UNION ALL SELECT 1 FROM advance_claim"
-            " WHERE expires_at > now() - interval '1 hour'"
-        )
-        if not owners:
-            self.desk.sql("DELETE FROM outbox")
-            assert self.desk.do(sweep.ring_again, 0) >= 1
+            job = jobs.get_job(session, self.desk.tenant, self.job_id)
+            the_log_has_no_gap_and_tells_the_state(session, job)
+            each_run_is_measured_once_if_it_succeeded_and_found_if_it_is_not_over(session)
+            attempts_are_complete_and_only_held_ones_are_open(session)
+            no_more_runs_are_held_than_may_be(session, job)
+            if job.state.terminal:
+                assert _rows(session, "SELECT 1 FROM run_lease") == []
+                assert _rows(session, "SELECT 1 FROM advance_claim") == []
+            if job.state in (JobState.ACCEPTED, JobState.RUNNING):
+                somebody_will_move_it(session)
 
 
-@pytest.mark.timeout(120)
+def _rows(session: Session, query: str) -> list[Any]:
+    return list(session.execute(text(query)))
+
+
+def the_log_has_no_gap_and_tells_the_state(session: Session, job: Job) -> None:
+    events = jobs.list_events(session, job.id, 0, 10_000)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    states = [e.type.removeprefix("job.") for e in events if e.type.startswith("job.")]
+    told = [state for state in states if state != "phase"][-1].replace("resumed", "running")
+    assert job.state == told
+    assert [e.seq for e in events if e.ends_job] == [len(events)] * job.state.terminal
+
+
+def each_run_is_measured_once_if_it_succeeded_and_found_if_it_is_not_over(
+    session: Session,
+) -> None:
+    rows = _rows(
+        session,
+        "SELECT r.state, count(o.run_seq), count(l.run_id), bool_or(l.lease_until IS NOT NULL),"
+        " r.attempt, max(l.attempt) FROM run r LEFT JOIN observation o USING (run_seq)"
+        " LEFT JOIN run_lease l ON l.run_id = r.id GROUP BY r.id",
+    )
+    for state, measured, leases, held, attempt, of_lease in rows:
+        assert measured == (state == RunState.SUCCEEDED)
+        assert leases == (not RunState(state).terminal)
+        assert bool(held) == (state in (RunState.LEASED, RunState.RUNNING))
+        assert of_lease in (None, attempt)
+
+
+def attempts_are_complete_and_only_held_ones_are_open(session: Session) -> None:
+    rows = _rows(
+        session,
+        "SELECT r.attempt, count(a.attempt), count(*) FILTER (WHERE a.outcome IS NULL"
+        " AND a.attempt IS NOT NULL), bool_or(l.lease_until IS NOT NULL)"
+        " FROM run r LEFT JOIN run_attempt a USING (run_seq)"
+        " LEFT JOIN run_lease l ON l.run_id = r.id GROUP BY r.id",
+    )
+    for attempt, recorded, open_, held in rows:
+        assert recorded == attempt
+        assert open_ == bool(held)
+
+
+def no_more_runs_are_held_than_may_be(session: Session, job: Job) -> None:
+    query = "SELECT count(*) FROM run_lease WHERE lease_until IS NOT NULL"
+    ((held,),) = _rows(session, query)
+    assert held <= (0 if job.state is JobState.PAUSED else job.spec.concurrency)
+
+
+def somebody_will_move_it(session: Session) -> None:
+    """A run in flight, a decision being made, or a bell that the reconciler would ring."""
+    owners = "SELECT job_id FROM run_lease UNION ALL SELECT job_id FROM advance_claim"
+    if not _rows(session, owners):
+        session.execute(text("DELETE FROM outbox"))
+        assert sweep.ring_again(session, 0) >= 1
+
+
 def test_a_job_keeps_its_promises_whatever_happens(desk: Any) -> None:
     machine = type("LifeOnDesk", (Life,), {"desk": desk})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=12,
+            max_examples=10,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -47,6 +47,9 @@ class CorpusRow(Base):
             postgresql_where=text("state <> 'failed'"),
         ),
         Index(
+            "ix_corpus_name", "tenant_id", "name", "id", postgresql_where=text("name IS NOT NULL")
+        ),
+        Index(
             "ix_corpus_open",
             "id",
             postgresql_where=text("state IN ('registered', 'preparing')"),

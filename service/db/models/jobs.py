@@ -48,6 +48,7 @@ class JobRow(Base):
             unique=True,
             postgresql_where=text("state NOT IN ('failed', 'cancelled')"),
         ),
+        Index("ix_job_name", "tenant_id", "name", "id", postgresql_where=text("name IS NOT NULL")),
         Index("ix_job_corpus_id", "corpus_id"),
         Index(
             "ix_job_open",

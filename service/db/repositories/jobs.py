@@ -177,13 +177,14 @@ def unsettled(session: Session, cancel_seconds: float) -> list[str]:
         session.scalars(
             select(JobRow.id)
             .where(
+                JobRow.state.in_([JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING]),
                 or_(
                     JobRow.state.in_([JobState.PAUSING, JobState.CANCELLING]) & ~held,
                     (JobRow.state == JobState.CANCELLING) & (JobRow.state_since < patience),
                     (JobRow.state == JobState.RUNNING)
                     & (JobRow.deadline_at < func.now())
                     & in_flight,
-                )
+                ),
             )
             .order_by(JobRow.id)
         )
