@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -97,7 +98,7 @@ def corpus_digest(
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file so that a reader sees the old one or the new one, never a part."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     with partial.open("w", encoding="utf-8") as out:
         json.dump(content, out)
         out.flush()
