@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cuvee.cli.console import out
 from cuvee.errors import MissingExtraError
 
 __all__ = ["embedded_command", "up"]
@@ -37,6 +38,7 @@ def up(
         cuvee up --data-dir /data/cuvee --port 8400 --train-workers 4
     """
     command = embedded_command(data_dir, port, train_workers)
+    out().print(f"Starting the server on {data_dir}; the first start takes a little longer.")
     sys.stdout.flush()
     # In place of this process, so that signals reach the stack and it alone decides how it ends.
     os.execv(command[0], command)
