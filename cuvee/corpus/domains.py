@@ -8,23 +8,22 @@ step that it was in.
 
 from __future__ import annotations
 
-import heapq
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cuvee.corpus.encode import encode_keyed
 from cuvee.corpus.inputs import write_json
-from cuvee.corpus.keys import count_duplicates, document_key, heldout_threshold
+from cuvee.corpus.keys import count_duplicates, document_key
 from cuvee.corpus.readers import Cursor, Document, read_documents
 from cuvee.corpus.shuffle import ShuffledWriter, sync
 from cuvee.corpus.sources import InputFile
+from cuvee.corpus.split import Sample, Split, check_split
 from cuvee.corpus.tokenizer import TextTokenizer
 from cuvee.errors import CorpusError
 from cuvee.records import DomainCensus
@@ -35,9 +34,10 @@ __all__ = ["TRAIN_TEXT_BYTES", "DomainPaths", "Scan", "pack_domain", "scan_domai
 TRAIN_TEXT_BYTES = 8_000_000
 """Training text kept per domain for the n-gram rung."""
 
-_BATCH_CHARACTERS = 1_000_000
-_BATCH_DOCUMENTS = 8192
 _REPORT_BYTES = 1 << 20
+
+_INFLATION = 3
+"""Guess of text bytes per stored byte, for choosing a number of buckets."""
 
 Progress = Callable[[float], None]
 
@@ -127,9 +127,9 @@ def scan_domain(
     if paths.scanned.exists():
         return Scan(**json.loads(paths.scanned.read_text(encoding="utf-8")))
     domain = files[0].domain
-    sample = _Sample(sample_bytes)
+    sample = Sample(sample_bytes)
     documents = size = heldout_documents = heldout_size = 0
-    split = _Split(holdout.share, reserved)
+    split = Split(holdout.share, reserved)
     stored = sum(file.size for file in files)
     heldout_share = 1.0 if reserved is None else holdout.share
     heldout = ShuffledWriter(
@@ -147,7 +147,7 @@ def scan_domain(
                     sample.add(place, document.data)
                     documents += 1
                     size += len(document.data)
-        _check_split(
+        check_split(
             domain, holdout, reserved is not None, documents, heldout_documents, heldout_size
         )
         heldout.finish(paths.heldout_text, paths.heldout_text_offsets)
@@ -183,7 +183,7 @@ def pack_domain(
         return DomainCensus.model_validate_json(paths.packed.read_text(encoding="utf-8"))
     tokens = 0
     if reserved is not None:
-        split = _Split(holdout.share, reserved)
+        split = Split(holdout.share, reserved)
         keyed = (
             (place, document.text)
             for document, text_key, place in _numbered(files, progress)
@@ -194,7 +194,7 @@ def pack_domain(
         )
         documents = 0
         try:
-            for place, ids in _encoded(tokenizer, keyed):
+            for place, ids in encode_keyed(tokenizer, keyed):
                 packed.add(place, ids)
                 tokens += len(ids)
                 documents += 1
@@ -226,48 +226,6 @@ def pack_domain(
     return census
 
 
-_INFLATION = 3
-"""Guess of text bytes per stored byte, for choosing a number of buckets."""
-
-
-class _Split:
-    """Which side of the split a document is on."""
-
-    def __init__(self, share: float, reserved: npt.NDArray[np.uint64] | None) -> None:
-        self._all = reserved is None
-        self._threshold = heldout_threshold(share)
-        self._reserved = reserved if reserved is not None and len(reserved) else None
-
-    def held_out(self, text_key: int) -> bool:
-        if self._all or text_key < self._threshold:
-            return True
-        if self._reserved is None:
-            return False
-        at = int(np.searchsorted(self._reserved, np.uint64(text_key)))
-        return at < len(self._reserved) and int(self._reserved[at]) == text_key
-
-
-class _Sample:
-    """The documents that come first in packed order, up to a number of bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._size = 0
-        self._heap: list[tuple[int, bytes]] = []
-
-    def add(self, place: int, data: bytes) -> None:
-        if self._size >= self._limit and place > -self._heap[0][0]:
-            return
-        heapq.heappush(self._heap, (-place, data))
-        self._size += len(data) + 1
-        while self._size - len(self._heap[0][1]) - 1 >= self._limit:
-            self._size -= len(heapq.heappop(self._heap)[1]) + 1
-
-    def joined(self) -> bytes:
-        """The sample in packed order, joined by newlines, cut to the limit."""
-        return b"\n".join(data for _, data in sorted(self._heap, reverse=True))[: self._limit]
-
-
 def _numbered(
     files: Sequence[InputFile], progress: Progress
 ) -> Iterator[tuple[Document, int, int]]:
@@ -295,36 +253,6 @@ def _numbered(
         progress(before / total)
 
 
-def _encoded(
-    tokenizer: TextTokenizer, keyed: Iterator[tuple[int, str]]
-) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Encode in batches, reading the next batch while the last one is being encoded."""
-    with ThreadPoolExecutor(max_workers=1) as encoder:
-        waiting: tuple[list[int], Future[list[npt.NDArray[Any]]]] | None = None
-        for places, texts in _batches(keyed):
-            running = encoder.submit(tokenizer.encode, texts)
-            if waiting is not None:
-                yield from zip(waiting[0], waiting[1].result(), strict=True)
-            waiting = (places, running)
-        if waiting is not None:
-            yield from zip(waiting[0], waiting[1].result(), strict=True)
-
-
-def _batches(keyed: Iterator[tuple[int, str]]) -> Iterator[tuple[list[int], list[str]]]:
-    places: list[int] = []
-    texts: list[str] = []
-    size = 0
-    for place, text in keyed:
-        places.append(place)
-        texts.append(text)
-        size += len(text)
-        if size >= _BATCH_CHARACTERS or len(texts) >= _BATCH_DOCUMENTS:
-            yield places, texts
-            places, texts, size = [], [], 0
-    if texts:
-        yield places, texts
-
-
 def _pack_heldout(paths: DomainPaths, tokenizer: TextTokenizer) -> int:
     """Tokens of the held-out text, in the order of the text; returns how many."""
     data = np.memmap(paths.heldout_text, dtype=np.uint8, mode="r")
@@ -336,47 +264,10 @@ def _pack_heldout(paths: DomainPaths, tokenizer: TextTokenizer) -> int:
     position = 0
     with paths.heldout_tokens.open("wb") as out, paths.heldout_offsets.open("wb") as marks:
         marks.write(position.to_bytes(8, "little"))
-        for _, ids in _encoded(tokenizer, texts):
+        for _, ids in encode_keyed(tokenizer, texts):
             out.write(ids.tobytes())
             position += len(ids)
             marks.write(position.to_bytes(8, "little"))
         sync(out)
         sync(marks)
     return position
-
-
-def _check_split(
-    domain: str,
-    holdout: Holdout,
-    trained: bool,
-    documents: int,
-    heldout_documents: int,
-    heldout_bytes: int,
-) -> None:
-    total = documents + heldout_documents
-    if total == 0:
-        raise CorpusError(
-            f"domain {domain!r} is empty: its files hold no document with text. Check its "
-            "paths, or remove the domain",
-            domain=domain,
-        )
-    if heldout_bytes < holdout.min_bytes:
-        remedy = (
-            f"Raise holdout.share (now {holdout.share:g}), lower holdout.min_bytes, or add "
-            "documents"
-            if trained
-            else "Lower holdout.min_bytes, or add documents"
-        )
-        raise CorpusError(
-            f"domain {domain!r} has too little held-out text: {heldout_bytes:,} bytes in "
-            f"{heldout_documents:,} of {total:,} documents, and holdout.min_bytes asks for "
-            f"{holdout.min_bytes:,}. {remedy}",
-            domain=domain,
-            heldout_bytes=heldout_bytes,
-        )
-    if trained and documents == 0:
-        raise CorpusError(
-            f"domain {domain!r} has no training text: all {total:,} of its documents are held out. "
-            "Add documents (the split goes by document, so a single one cannot be divided)",
-            domain=domain,
-        )
