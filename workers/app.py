@@ -45,6 +45,9 @@ def _make_app() -> Celery:
         broker_connection_max_retries=None,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_soft_shutdown_timeout=60,
+        # A fresh interpreter imports for seconds, and longer on a busy machine; the default of four
+        # seconds would kill it, and the next one.
+        worker_proc_alive_timeout=120.0,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
     )

@@ -36,6 +36,8 @@ _IDLE_SECONDS = 1.0
 """Between two looks of a worker without one."""
 
 _PUBLISHING_SECONDS = 5.0
+"""A message older than this that is not published has no broker to go to."""
+
 _SHUTDOWN_SECONDS = 15.0
 _MESSAGES = 100
 
@@ -69,16 +71,19 @@ def _do(rt: Runtime, message: Message) -> bool:
 
 def poll(rt: Runtime, pools: Sequence[str], seconds: tuple[float, float]) -> None:
     """Look until draining, with pauses drawn from ``seconds`` while there is nothing to do."""
-    pause = random.Random(os.getpid())
+    draw = random.Random(os.getpid())
+    pause = draw.uniform(*seconds)
     while True:
         health.beat()
-        if rt.draining.wait(pause.uniform(*seconds)):
+        if rt.draining.wait(pause):
             return
+        pause = draw.uniform(*seconds)
         # While a task runs in this process there is no hand free, and no need to look.
         if rt.busy.acquire(blocking=False):
             try:
-                while look(rt, pools) and not rt.draining.is_set():
-                    health.beat()
+                if look(rt, pools):
+                    # What followed from it is not due at once: the broker may be well after all.
+                    pause = min(pause, _PUBLISHING_SECONDS if rt.publish else 0.0)
             except Exception:
                 _log.exception("look.failed")
             finally:
