@@ -111,8 +111,11 @@ class MixingLaw(Strategy):
             p = (1 - design.INWARD) * best + design.INWARD * middle
             if not _crowded(p, table.taken(table.target), DISTINCT):
                 return Point(p, "near the optimum of the rung below")
-        # Mixtures that the rung below has measured show how well the two rungs agree.
-        x, _ = table.at(table.target - 1) if table.target > 0 else (table.shares[:0], None)
+        if table.target == 0 or table.issued(table.target) % 2 == 0:
+            return design.fill(table, table.target, rng)
+        # Every other point has been measured by the rung below, to show how well the rungs agree.
+        # Not every point: the fewer candidates fill the space less evenly (docs/math.md).
+        x, _ = table.at(table.target - 1)
         shared = x[table.region.contains(x, slack=1e-6)]
         shared = shared[[not _crowded(p, table.taken(table.target), DISTINCT) for p in shared]]
         return design.fill(table, table.target, rng, shared if len(shared) else None)
