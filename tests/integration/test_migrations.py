@@ -34,6 +34,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
+def database_url(own_database_url: str) -> str:
+    """These tests change schemas."""
+    return own_database_url
+
+
+@pytest.fixture
 def alembic_config() -> Config:
     return own_config()
 
