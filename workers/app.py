@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import psutil
+from billiard import active_children
 from celery import Celery, signals
 
 from cuvee.errors import UnavailableError
 from service.broker import celery_settings
 from service.observability import configure_logging
 from service.settings import Settings
+from workers.runtime import DRAIN_SIGNAL
 
 __all__ = ["app"]
 
@@ -73,8 +74,8 @@ signals.celeryd_after_setup.connect(_name_pools, weak=False)
 
 def _tell_children(**_: Any) -> None:
     """A warm shutdown waits for the running task; this tells the task that it is wanted."""
-    for child in psutil.Process().children():
-        child.terminate()
+    for child in active_children():
+        os.kill(child.pid, DRAIN_SIGNAL)
 
 
 signals.worker_shutting_down.connect(_tell_children, weak=False)

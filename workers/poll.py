@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 import random
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from service.settings import Settings
 from service.usecases import sweep
 from workers import execution, health
 from workers.advancing import advance_job
-from workers.runtime import Runtime, make_runtime, runtime, set_on_signals
+from workers.runtime import DRAIN_SIGNAL, Runtime, make_runtime, runtime, set_on_signals
 
 __all__ = ["begin_child", "end_child", "look", "poll"]
 
@@ -97,11 +96,11 @@ _thread: threading.Thread | None = None
 
 
 def begin_child() -> None:
-    """Prepare a pool's child: stop on SIGTERM at a checkpoint, load torch early, look for work."""
+    """Prepare a pool's child: stop at a checkpoint when told, load torch early, look for work."""
     global _thread
     rt = runtime()
     pools = os.environ.get(POOLS_VARIABLE, CPU).split(",")
-    set_on_signals(rt.draining, signal.SIGTERM)
+    set_on_signals(rt.draining, DRAIN_SIGNAL)
     if TRAIN in pools:
         rt.nursery(TRAIN).warm()
     if CPU in pools:

@@ -29,7 +29,10 @@ from workers.supervisor import Timing
 if TYPE_CHECKING:
     from cuvee.corpus import PreparedCorpus
 
-__all__ = ["Runtime", "make_runtime", "runtime", "set_on_signals"]
+__all__ = ["DRAIN_SIGNAL", "Runtime", "make_runtime", "runtime", "set_on_signals"]
+
+DRAIN_SIGNAL = signal.SIGUSR2
+"""What a Celery worker tells its pool's child when it is to stop; the pool itself takes SIGTERM."""
 
 _TRAINING_MODULES = ("workers.trainer", "cuvee.proxy.train")
 _PREPARING_MODULES = ("workers.trainer", "cuvee.corpus")

@@ -74,3 +74,25 @@ def test_killed_workers_cost_only_time(stack, client, corpus, undisturbed, helpe
     report = client.report(job.id)
     assert report.recommended == reference.recommended
     assert report.verification == reference.verification
+
+
+def test_a_worker_that_is_asked_to_stop_hands_its_run_back_and_it_goes_on(
+    stack, client, corpus, helpers
+):
+    spec = helpers["job_spec"](corpus)
+    proxy = spec.rungs[1].model_copy(update={"tokens": 50_000_000})
+    job = client.submit(spec.model_copy(update={"rungs": (proxy,)}))
+    outcome = None
+    for event in client.events(job.id):
+        if event.type == "run.lost":
+            outcome = event.payload["outcome"]
+        if event.type == "run.started" and event.payload["attempt"] == 1:
+            worker = psutil.Process(stack.pids["train-1"])
+            wait_for(lambda worker=worker: trainer(worker))
+            worker.terminate()
+            # Its goodbye is its own: the stack starts another in its place.
+            worker.wait(30)
+        if event.type == "run.started" and event.payload["attempt"] == 2:
+            client.cancel(job.id)
+    assert outcome == "released"
+    assert client.get_job(job.id).state == JobState.CANCELLED
