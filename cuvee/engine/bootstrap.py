@@ -71,7 +71,7 @@ def draw(
         laws.penalty[which],
         laws.c[which],
         laws.t[which],
-        steps=6,  # from the point estimate the sixth step moves predictions by less than 1e-4
+        steps=6,  # converged for nearly all; 1 % of replicates are still 0.004 off
     )
     return Draws(c.reshape(replicates, sets), t.reshape(replicates, sets, -1))
 

@@ -1,9 +1,8 @@
 """The first runs at a rung: reference mixtures, one repeat, then points that fill the space.
 
 The design keeps away from the faces of the feasible region. A domain that is absent behaves
-unlike one that is scarce, and the log-linear law is several times worse on faces than inside
-(Ye et al.'s published runs show it; ``docs/math.md`` has our measurement), so the runs that shape
-the law are interior. Later proposals go to a face when the law points there.
+unlike one that is scarce: losses rise steeply towards a face, and a log-linear law that has to
+follow them is wrong inside. Later proposals go to a face when the law points there.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ __all__ = ["Point", "fill", "opening"]
 INWARD = 0.15
 """Part of the way from a drawn mixture to the centre that a design point is moved."""
 
-_CLOUD = 256  # candidates per choice; four times as many lower no measured regret
+_CLOUD = 256  # candidates per choice; four times as many made no difference we could tell
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ from cuvee.errors import EngineError
 __all__ = ["Laws", "fit", "predict"]
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""In units of log-loss per run; below 1e-4 the normal equations lose digits, above 1 the ridge
-outweighs ten runs and the law is its prior."""
+"""In units of log-loss per run; the grid goes from hardly any ridge to one that weighs
+like a run; leave-one-out error chooses."""
 
-_FLOORS = 24  # equally spaced floors; twice as many change no fitted loss by more than 1e-4
+_FLOORS = 24  # equally spaced; twice as many move fitted losses by 4e-4 in the median of 20 worlds
 _NEAR = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)  # floors this many ranges below min y
 _T_LIMIT = 50.0  # exp(50) is no loss; keeps a wild step from overflowing
 

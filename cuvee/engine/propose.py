@@ -23,8 +23,8 @@ from cuvee.records import History, Prediction, Proposal, SearchProblem
 __all__ = ["STRATEGIES", "MixingLaw", "RandomSearch", "Strategy", "propose"]
 
 DISTINCT = 0.02
-"""Least total variation between a law's proposal and any other run at the rung: below it two
-proxies differ by less than their seeds do."""
+"""Least total variation between a law's proposal and any other run at the rung: nearer
+mixtures hardly differ in loss, and a run there would only repeat the other."""
 
 _REPLICATES = 32  # enough to rank candidates; intervals, which need tails, use many more
 

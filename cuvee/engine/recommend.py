@@ -14,8 +14,8 @@ from cuvee.records import History, Interval, LawFit, Recommendation, SearchProbl
 __all__ = ["law_fits", "recommend"]
 
 REPLICATES = 400
-"""Twenty draws in each tail of a 90 % interval: an interval's end moves by about a tenth of its
-length between seeds."""
+"""Twenty draws in each tail of a 90 % interval: between bootstrap seeds an interval's end
+moves by 3 % of the interval's length (standard deviation, 20 worlds)."""
 
 
 def recommend(problem: SearchProblem, history: History, seed: int) -> Recommendation:
