@@ -9,8 +9,8 @@ Estimator (deterministic, differs from the paper's many random starts):
 1. For each floor ``c`` of a grid in ``[0, min y)`` and each ridge ``rho`` of a grid, ``log(y - c)``
    is regressed on the shares. Rows are weighted by ``(y - c)^2``, so that errors count in
    bits per byte and not in logarithms. The leave-one-out error of a linear smoother is exact and
-   costs nothing more; the pair ``(c, rho)`` with the least error is polished, and ``rho`` chosen again at
-   the floor found.
+   costs nothing more; the pair ``(c, rho)`` with the least error is polished, and ``rho`` chosen
+   again at the floor found.
 2. Levenberg-Marquardt on ``c + exp(X t) - y`` with the analytic Jacobian ``[1, exp(X t) X]`` and
    the same ridge, ``0 <= c <= min y``.
 
@@ -94,9 +94,8 @@ class Laws:
         """
         jacobian = _jacobian(self.t, self.x)
         weights = np.tile(self.k, (len(self.c), 1))
-        inverse = np.linalg.inv(_normal(jacobian, _pad(self.penalty), weights))
-        g = _jacobian(self.t, np.atleast_2d(p))
-        return np.asarray(np.einsum("enj,enj->en", np.matmul(g, inverse), g))
+        normal = _normal(jacobian, _pad(self.penalty), weights)
+        return _quadratic(normal, _jacobian(self.t, np.atleast_2d(p)))
 
 
 def predict(c: Array, t: Array, x: Array) -> Array:
@@ -137,8 +136,8 @@ def fit(x: Array, y: Array, shape: Array | None = None, k: Array | None = None) 
     c_out, t_out = polish(x, target[again], weights, penalty[again], c[again], t[again], steps=8)
     left = c_out + np.exp(np.minimum(np.sum(t_out * np.tile(x, (sets, 1)), axis=1), _T_LIMIT))
     jacobian = _jacobian(t, x)
-    normal = np.linalg.inv(_normal(jacobian, _pad(penalty), every))
-    leverage = k[:, None] * np.einsum("ekj,ekj->ke", np.matmul(jacobian, normal), jacobian)
+    normal = _normal(jacobian, _pad(penalty), every)
+    leverage = k[:, None] * _quadratic(normal, jacobian).T
     residuals = y - predict(c, t, x)
     freedom = np.maximum(runs - leverage.sum(axis=0), 1.0)
     scale = np.sqrt(k @ residuals**2 / freedom)
@@ -270,6 +269,19 @@ def _pad(penalty: Array) -> Array:
 
 def _normal(jacobian: Array, penalty: Array, weights: Array) -> Array:
     normal = np.matmul(np.swapaxes(jacobian, 1, 2), weights[:, :, None] * jacobian) + penalty
-    top = np.einsum("njj->nj", normal).max(axis=1)
+    diagonal = np.einsum("njj->nj", normal)
     # Where all losses are equal the floor and the level can not be told apart: keep it regular.
-    return np.asarray(normal + 1e-9 * top[:, None, None] * np.eye(normal.shape[1]))
+    jitter = 1e-9 * diagonal + 1e-15 * diagonal.max(axis=1, keepdims=True)
+    return np.asarray(normal + jitter[:, :, None] * np.eye(normal.shape[1]))
+
+
+def _quadratic(normal: Array, g: Array) -> Array:
+    """``g' normal^-1 g`` for ``g (E, n, m + 1)``, shape ``(E, n)``, never negative.
+
+    By Cholesky on a unit diagonal: slopes of a steep and of a flat domain differ in scale by many
+    orders, and a plain inverse of such a matrix can lose its sign.
+    """
+    unit = np.sqrt(np.einsum("njj->nj", normal))
+    factor = np.linalg.cholesky(normal / (unit[:, :, None] * unit[:, None, :]))
+    half = np.linalg.solve(factor, np.swapaxes(g / unit[:, None, :], 1, 2))
+    return np.asarray(np.sum(half**2, axis=1))

@@ -160,3 +160,12 @@ def test_runs_near_the_best_weigh_more() -> None:
     assert k[1] == pytest.approx(1.0)
     assert k[5] < k[0] < k[4] < k[2]
     np.testing.assert_array_equal(closeness(np.ones(5)), np.ones(5))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_leverage_is_never_negative_even_for_laws_of_pure_noise(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.dirichlet(np.ones(4), size=12)
+    fitted = laws.fit(x, 3.0 + 0.1 * rng.normal(size=(12, 3)))
+    assert np.all(fitted.leverages_at(np.eye(4)) >= 0)
+    assert np.all((fitted.leverage >= 0) & (fitted.leverage <= 1))
