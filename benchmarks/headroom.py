@@ -31,7 +31,7 @@ def objective_of(
     """The objective in bits per byte of one training at the target rung."""
     import torch
 
-    from cuvee.proxy import train
+    from cuvee.proxy.train import train
 
     torch.set_num_threads(1)
     rung = problem.rungs[problem.target]
