@@ -32,4 +32,4 @@ COPY service service
 COPY workers workers
 COPY migrations migrations
 USER cuvee
-CMD ["celery", "-A", "workers.app", "worker", "--pool", "prefork", "--concurrency", "1", "-Q", "train"]
+CMD ["celery", "-A", "workers.app", "worker", "--pool", "prefork", "--concurrency", "1", "--without-mingle", "--without-gossip", "--without-heartbeat", "-Q", "train"]

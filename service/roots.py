@@ -30,15 +30,16 @@ def check_paths(spec: CorpusSpec, settings: Settings) -> None:
     Raises:
         SpecError: ``details["pointer"]`` says where the path stands in the specification.
     """
-    if not settings.data_roots:
-        if settings.environment != "production":
-            return
+    roots = settings.readable_roots
+    if roots is None:
+        return
+    if not roots:
         raise SpecError(
             "this server has no data roots, so that corpora cannot be registered: its operator "
             "sets CUVEE_DATA_ROOTS to the folders that may be read"
         )
     for pointer, path in _paths(spec):
-        problem = _outside(path, settings.data_roots)
+        problem = _outside(path, roots)
         if problem:
             raise SpecError(f"{pointer}: {problem}", pointer=pointer)
 

@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def readable_roots(self) -> tuple[str, ...] | None:
+        """Roots that corpora may be read from; None when everything may be."""
+        return self.data_roots if self.data_roots or self.environment == "production" else None
+
+    @property
     def corpora_dir(self) -> Path:
         """Prepared corpora, one folder per digest."""
         return self.data_dir / "corpora"

@@ -50,11 +50,24 @@ def advance_job(rt: Runtime, job_id: str) -> bool:
             _log.exception("engine.failed")
             write = _failure(decision, "engine_failed", f"{type(error).__name__}: {error}")
         try:
-            with rt.work() as session:
-                write(session)
+            _write(rt, decision, write)
         except FencedError as error:
             _log.warning("decision.superseded", reason=str(error))
     return True
+
+
+def _write(rt: Runtime, decision: Decision, write: Write) -> None:
+    """Write the outcome; one that the store refuses would be refused again, so the job fails."""
+    try:
+        with rt.work() as session:
+            write(session)
+    except (CuveeError, ValueError) as error:
+        if isinstance(error, FencedError):
+            raise
+        _log.exception("decision.refused")
+        failure = _failure(decision, "engine_failed", f"the outcome was refused: {error}")
+        with rt.work() as session:
+            failure(session)
 
 
 def _decide(decision: Decision) -> Write:

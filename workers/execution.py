@@ -198,6 +198,7 @@ def prepare(rt: Runtime, corpus_id: str) -> bool:
         "threads": rt.settings.threads,
         "spec": lease.spec.model_dump(mode="json"),
         "corpora": str(rt.settings.corpora_dir.resolve()),
+        "data_roots": rt.settings.readable_roots,
     }
     held = _HeldPreparation(rt, lease)
     with log_context(corpus_id=corpus_id, attempt=lease.attempt), _fence():

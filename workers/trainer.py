@@ -169,6 +169,7 @@ def prepare_corpus(assignment: dict[str, Any], parent: Parent) -> dict[str, Any]
             TypeAdapter(CorpusSpec).validate_python(assignment["spec"]),
             Path(assignment["corpora"]),
             on_progress=tell,
+            data_roots=assignment["data_roots"],
         )
     except _Stopped:
         return {"stopped": True}

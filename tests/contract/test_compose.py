@@ -18,13 +18,14 @@ needs_compose = pytest.mark.skipif(
 )
 
 
-def config(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def config(environment: dict[str, str], env_file: Path) -> subprocess.CompletedProcess[str]:
+    env_file.touch()
     clean = {k: v for k, v in os.environ.items() if k not in SECRETS}
     return subprocess.run(
         [
             "docker-compose",
             "--env-file",
-            "/dev/null",
+            str(env_file),
             "-f",
             str(ROOT / "docker-compose.yml"),
             "config",
@@ -37,8 +38,8 @@ def config(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 @needs_compose
-def test_compose_accepts_the_file() -> None:
-    done = config(SECRETS)
+def test_compose_accepts_the_file(tmp_path: Path) -> None:
+    done = config(SECRETS, tmp_path / "empty.env")
     assert done.returncode == 0, done.stderr
     services = yaml.safe_load(done.stdout)["services"]
     assert set(services) == {
@@ -48,8 +49,9 @@ def test_compose_accepts_the_file() -> None:
 
 @needs_compose
 @pytest.mark.parametrize("missing", sorted(SECRETS))
-def test_compose_refuses_a_missing_secret_by_name(missing: str) -> None:
-    done = config({k: v for k, v in SECRETS.items() if k != missing})
+def test_compose_refuses_a_missing_secret_by_name(missing: str, tmp_path: Path) -> None:
+    others = {k: v for k, v in SECRETS.items() if k != missing}
+    done = config(others, tmp_path / "empty.env")
     assert done.returncode != 0
     assert f"set {missing} in .env" in done.stderr
 
