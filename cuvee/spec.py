@@ -45,19 +45,24 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _check_name(name: str) -> str:
+def _check_name(name: str, also: str = ", with '/' between levels") -> str:
     if len(name) > 128 or not _NAME.match(name):
         raise ValueError(
-            f"{name!r} is not a valid name: letters, digits, '_', '.', '-', with '/' between levels"
+            f"{name!r} is not a valid name: at most 128 letters, digits, '_', '.', '-'{also}, "
+            "the first a letter or a digit"
         )
     return name
+
+
+def _check_domain(name: str) -> str:
+    return _check_name(name)
 
 
 def _check_handle(name: str) -> str:
     """A job or a corpus can be addressed by name, so its name must fit one segment of a path."""
     if "/" in name:
         raise ValueError(f"{name!r} is not a valid name: '/' is for domains only")
-    return _check_name(name)
+    return _check_name(name, also="")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -79,7 +84,7 @@ class DomainSource(Record):
     )
     text_field: str = Field("text", description="Field or column that holds the text.")
 
-    _name = field_validator("name")(_check_name)
+    _name = field_validator("name")(_check_domain)
 
 
 class TrainTokenizer(Record):

@@ -93,7 +93,7 @@ def build_report(
         curve=_curve(problem, history),
         stop_reason=stop_reason,
         notes=recommendation.notes,
-        seed=seed,
+        seed=problem.spec.seed,
         engine_version=__version__,
     )
 

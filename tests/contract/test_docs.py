@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from cuvee.spec import CorpusSpec, JobSpec
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -49,3 +51,13 @@ def test_the_package_names_what_a_newcomer_types() -> None:
     for command in ("scripts/demo", "scripts/test", "scripts/check"):
         assert command in TEXT["README.md"]
         assert (ROOT / command).stat().st_mode & 0o111, f"{command} is not executable"
+
+
+def test_the_readme_s_yaml_is_accepted() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", TEXT["README.md"], re.DOTALL)
+    corpus, job = (yaml.safe_load(block) for block in blocks)
+    domains = {d.name for d in CorpusSpec.model_validate(corpus).domains}
+    spec = JobSpec.model_validate(job)
+    assert spec.corpus == corpus["name"]
+    assert set(spec.objective.weights or {}) <= domains
+    assert set(spec.baseline or {}) <= domains
