@@ -40,8 +40,8 @@ class Mixture(RootModel[dict[str, float]]):
         if not self.root:
             raise ValueError("a mixture needs at least one domain")
         for name, share in self.root.items():
-            if not math.isfinite(share) or share < 0:
-                raise ValueError(f"share of {name!r} is {share}: shares are finite and at least 0")
+            if not 0 <= share <= 1 + SUM_TOLERANCE:
+                raise ValueError(f"share of {name!r} is {share}: shares are between 0 and 1")
         total = math.fsum(self.root.values())
         if abs(total - 1.0) > SUM_TOLERANCE:
             raise ValueError(
@@ -62,10 +62,13 @@ class Mixture(RootModel[dict[str, float]]):
         bad = {n: w for n, w in weights.items() if not math.isfinite(w) or w < 0}
         if bad:
             raise SpecError(f"weights must be finite and at least 0, got {bad}")
-        total = math.fsum(weights.values())
-        if total <= 0:
+        largest = max(weights.values(), default=0.0)
+        if largest <= 0:
             raise SpecError("weights sum to 0: at least one domain needs a positive weight")
-        return cls({name: weight / total for name, weight in weights.items()})
+        # Against the largest first: finite weights may have a sum that is not.
+        scaled = {name: weight / largest for name, weight in weights.items()}
+        total = math.fsum(scaled.values())
+        return cls({name: weight / total for name, weight in scaled.items()})
 
     @classmethod
     def from_shares(cls, names: Sequence[str], shares: Sequence[float]) -> Mixture:

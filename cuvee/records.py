@@ -197,8 +197,7 @@ class SearchProblem(Record):
         """Join a job's specification with its corpus.
 
         Raises:
-            SpecError: If the specification names a domain or an evaluation set that is not there,
-                or the baseline breaks the constraints.
+            SpecError: If the specification names a domain or an evaluation set that is not there.
             InfeasibleError: If no mixture satisfies the constraints.
         """
         names, eval_sets = manifest.names, manifest.eval_sets

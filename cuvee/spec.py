@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 MAX_DOMAINS = 200
+_NO_CAP = 1e6
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.\-]*(/[A-Za-z0-9][A-Za-z0-9_.\-]*)*$")
 
 
@@ -46,7 +47,7 @@ class Record(BaseModel):
 
 
 def _check_name(name: str, also: str = ", with '/' between levels") -> str:
-    if len(name) > 128 or not _NAME.match(name):
+    if len(name) > 128 or not _NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} is not a valid name: at most 128 letters, digits, '_', '.', '-'{also}, "
             "the first a letter or a digit"
@@ -152,8 +153,12 @@ class NgramRung(Record):
     kind: Literal["ngram"] = "ngram"
     runs: int = Field(48, ge=1, le=100_000, description="Runs that the search may spend here.")
     order: int = Field(5, ge=1, le=8)
-    train_bytes: int = Field(400_000, ge=1_000, description="Bytes of the mixture counted.")
-    eval_bytes: int = Field(30_000, ge=1_000, description="Held-out bytes scored per set.")
+    train_bytes: int = Field(
+        400_000, ge=1_000, le=8_000_000, description="Bytes of the mixture counted."
+    )
+    eval_bytes: int = Field(
+        30_000, ge=1_000, le=8_000_000, description="Held-out bytes scored per set."
+    )
 
 
 class ProxyModel(Record):
@@ -181,17 +186,19 @@ class ProxyRung(Record):
     kind: Literal["proxy"] = "proxy"
     runs: int = Field(24, ge=1, le=100_000, description="Runs that the search may spend here.")
     parameters: int | None = Field(
-        None, ge=10_000, description="Size dial: parameters outside the embeddings."
+        None, ge=10_000, le=10**12, description="Size dial: parameters outside the embeddings."
     )
     model: ProxyModel | None = Field(None, description="The full shape, instead of the dial.")
-    tokens: int = Field(ge=1_000, description="Tokens trained per run.")
+    tokens: int = Field(ge=1_000, le=10**15, description="Tokens trained per run.")
     sequence_length: int = Field(256, ge=8, le=32_768)
-    batch_sequences: int = Field(16, ge=1)
-    learning_rate: float | None = Field(None, gt=0, description="Peak; derived from size if unset.")
+    batch_sequences: int = Field(16, ge=1, le=1_000_000)
+    learning_rate: float | None = Field(
+        None, gt=0, le=10, description="Peak; derived from size if unset."
+    )
     warmup_share: float = Field(0.1, ge=0, lt=1)
     final_lr_share: float = Field(0.1, ge=0, le=1)
-    weight_decay: float = Field(0.1, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.1, ge=0, le=100)
+    clip_norm: float = Field(1.0, gt=0, le=1e6)
     eval_tokens: int = Field(20_000, ge=256, description="Held-out tokens scored per set.")
     evaluations: int = Field(4, ge=1, le=1000, description="Points on a run's loss curve.")
     match_repetition: bool = Field(
@@ -263,9 +270,15 @@ class Constraints(Record):
 
     bounds: dict[str, Bound] = {}
     groups: tuple[GroupBound, ...] = ()
-    target_tokens: int | None = Field(None, ge=1)
-    max_epochs: float = Field(4.0, gt=0, description="Arxiv 2305.16264: little is lost up to 4.")
+    target_tokens: int | None = Field(None, ge=1, le=10**18)
+    max_epochs: float = Field(
+        4.0, gt=0, le=_NO_CAP, description="Arxiv 2305.16264: little is lost up to 4."
+    )
     max_epochs_by_domain: dict[str, float] = {}
+
+    def without_caps(self) -> Constraints:
+        """The same, but any domain may be repeated."""
+        return self.model_copy(update={"max_epochs": _NO_CAP, "max_epochs_by_domain": {}})
 
     @field_validator("max_epochs_by_domain")
     @classmethod
@@ -293,11 +306,18 @@ class Verification(Record):
     references: tuple[Literal["baseline", "natural", "uniform"], ...] = ("baseline",)
     confidence: float = Field(0.9, gt=0.5, lt=1, description="Level of every interval.")
 
+    @field_validator("references")
+    @classmethod
+    def _once_each(cls, references: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(references)) < len(references):
+            raise ValueError(f"name each reference once, got {list(references)}")
+        return references
+
 
 class Budget(Record):
     """Limits over the whole job; each rung has its own limit of runs."""
 
-    max_seconds: float | None = Field(None, gt=0, description="Wall clock from acceptance.")
+    max_seconds: float | None = Field(None, gt=0, le=1e9, description="Wall clock from acceptance.")
 
 
 class JobSpec(Record):
@@ -316,6 +336,14 @@ class JobSpec(Record):
     budget: Budget = Budget()
     concurrency: int = Field(2, ge=1, le=1024, description="Runs in flight at once.")
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("rungs")
+    @classmethod
+    def _cheapest_first(cls, rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
+        kinds = [rung.kind for rung in rungs]
+        if kinds != sorted(kinds, key=("ngram", "proxy").index):
+            raise ValueError(f"rungs go from cheap to dear, n-grams before proxies; got {kinds}")
+        return rungs
 
     @field_validator("name")
     @classmethod

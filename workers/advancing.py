@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 import cuvee
@@ -22,6 +20,7 @@ from cuvee.records import Problem
 from service.observability import log_context
 from service.usecases import advance
 from service.usecases.advance import Decision
+from workers.renewal import renewing
 from workers.runtime import Runtime
 
 __all__ = ["advance_job"]
@@ -113,25 +112,11 @@ def _failure(decision: Decision, code: str, message: str) -> Write:
     )
 
 
-@contextlib.contextmanager
-def _kept(rt: Runtime, decision: Decision) -> Iterator[None]:
-    """Renew the claim while the engine computes; a lost claim is noticed when it is used."""
-    done = threading.Event()
+def _kept(rt: Runtime, decision: Decision) -> contextlib.AbstractContextManager[None]:
+    """Renew the claim while the engine computes."""
 
     def renew() -> None:
-        while not done.wait(rt.settings.renew_seconds):
-            try:
-                with rt.work() as session:
-                    advance.renew_claim(
-                        session, decision.job_id, decision.token, rt.settings.lease_seconds
-                    )
-            except SQLAlchemyError as error:
-                _log.warning("claim.renewal_failed", error=repr(error))
+        with rt.work() as session:
+            advance.renew_claim(session, decision.job_id, decision.token, rt.settings.lease_seconds)
 
-    renewer = threading.Thread(target=renew, name="renew-claim", daemon=True)
-    renewer.start()
-    try:
-        yield
-    finally:
-        done.set()
-        renewer.join()
+    return renewing(rt.settings.renew_seconds, renew)

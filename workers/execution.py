@@ -17,10 +17,11 @@ import structlog
 
 from cuvee.errors import CuveeError, FencedError
 from cuvee.records import CorpusManifest, EvalLoss, LossPoint, Problem
-from cuvee.spec import NgramRung
+from cuvee.spec import Constraints, NgramRung
 from service.observability import log_context
 from service.queue import CPU
 from service.usecases import corpora, runs
+from workers.renewal import renewing
 from workers.runtime import Runtime
 from workers.supervisor import Failed, Finished, Lost, Outcome, Stopped, supervise
 
@@ -66,9 +67,12 @@ def _fence() -> Iterator[None]:
 def _count_ngrams(rt: Runtime, lease: runs.RunLease, rung: NgramRung) -> None:
     from cuvee.proxy.ngram import ngram_losses
 
+    held = _HeldRun(rt, lease)
     began = time.monotonic()
     try:
-        losses = ngram_losses(rung, rt.corpus(lease.corpus_digest), lease.mixture, lease.seed)
+        # The first run on a corpus counts its text, which takes longer than a lease on a large one.
+        with renewing(rt.settings.renew_seconds, lambda: held.renew(None, "")):
+            losses = ngram_losses(rung, rt.corpus(lease.corpus_digest), lease.mixture, lease.seed)
     except Exception as error:
         _log.exception("run.failed")
         _fail(rt, lease, _kind(error), _problem(error))
@@ -98,6 +102,12 @@ class _HeldRun:
             runs.append_point(session, self._lease.run_id, self._lease.attempt, point)
 
 
+def _constraints(lease: runs.RunLease) -> Constraints:
+    """References are trained as they are: what a team uses today may repeat more than we allow."""
+    reference = lease.label in ("baseline", "natural", "uniform")
+    return lease.constraints.without_caps() if reference else lease.constraints
+
+
 def _train(rt: Runtime, pool: str, lease: runs.RunLease, asked: float) -> None:
     folder = rt.settings.runs_dir.resolve() / lease.run_id
     with rt.work() as session:
@@ -110,7 +120,7 @@ def _train(rt: Runtime, pool: str, lease: runs.RunLease, asked: float) -> None:
         "rung": lease.rung.model_dump(mode="json"),
         "mixture": lease.mixture.model_dump(mode="json"),
         "seed": lease.seed,
-        "constraints": lease.constraints.model_dump(mode="json"),
+        "constraints": _constraints(lease).model_dump(mode="json"),
         "corpora": str(rt.settings.corpora_dir.resolve()),
         "corpus_digest": lease.corpus_digest,
         "folder": str(folder),

@@ -63,14 +63,16 @@ class Nursery:
         """Ask for a child. Returns the channel to it, and the one that tells of its pid and end."""
         ours, theirs = socket.socketpair()
         with theirs:
+            control = self.warm()
             try:
-                socket.send_fds(self.warm().socket, [b"+"], [theirs.fileno()])
+                socket.send_fds(control.socket, [b"+"], [theirs.fileno()])
             except OSError:  # it died between two runs
                 self.close()
-                socket.send_fds(self.warm().socket, [b"+"], [theirs.fileno()])
+                control = self.warm()
+                socket.send_fds(control.socket, [b"+"], [theirs.fileno()])
         child = Channel(ours)
         child.send(**assignment)
-        return child, self.warm()
+        return child, control
 
     def close(self) -> None:
         """End it, and with it any child that is left."""

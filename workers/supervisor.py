@@ -150,6 +150,7 @@ class _Supervision:
         self._message = ""
         self._pid: int | None = None
         self._exit: int | None = None
+        self._verdict_at: float | None = None
         self._child_closed = False
         self._last_word = time.monotonic()
         self._longest_silence = 0.0
@@ -287,6 +288,10 @@ class _Supervision:
             self._abort(Failed("infrastructure", self._explained(_problem("stuck", message))))
         elif self._kill_at is not None and now >= self._kill_at:
             self._abort(Stopped())
+        elif self._pid is None and self._verdict_at and now > self._verdict_at + self._timing.grace:
+            # The nursery hangs, and a child that was never born can not be waited for.
+            self._nursery.close()
+            self._exit = -signal.SIGKILL
         elif self._verdict is not None:
             self._kill()  # again: it may have been born after the first try
 
@@ -299,6 +304,7 @@ class _Supervision:
     def _abort(self, verdict: Outcome) -> None:
         if self._verdict is None or isinstance(verdict, Lost):
             self._verdict = verdict
+            self._verdict_at = self._verdict_at or time.monotonic()
         self._kill()
 
     def _kill(self) -> None:

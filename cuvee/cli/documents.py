@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ def read_document(path: Path) -> Document:
 def _from_json(name: str, text: str) -> tuple[Any, dict[Location, int]]:
     try:
         return json.loads(text), {}
+    except RecursionError:
+        raise SpecError(f"{name} is not JSON that can be read: it is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise SpecError(
             f"{name} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
@@ -126,14 +129,14 @@ def override(document: Document, settings: list[str]) -> Document:
     Raises:
         SpecError: If a setting has no ``=``, or leads through something that has no fields.
     """
-    data = json.loads(json.dumps(document.data, default=str))
+    data = copy.deepcopy(document.data)
     for setting in settings:
         path, equals, value = setting.partition("=")
         if not equals or not path:
             raise SpecError(f"--set {setting}: write it as path=value, such as --set seed=7")
         try:
             parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise SpecError(f"--set {setting}: {value!r} is not a YAML value") from None
         _assign(data, path.split("."), parsed, setting)
     return Document(document.name, data, document.lines)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cuvee.corpus.readers import unreadable
 from cuvee.corpus.sources import InputFile
 from cuvee.spec import CorpusSpec
 
@@ -45,10 +46,13 @@ class InputHashes:
             on_bytes(file.size)
             return known[1]
         digest = hashlib.sha256()
-        with file.filesystem.open(file.path, "rb") as raw:
-            while chunk := raw.read(_CHUNK):
-                digest.update(chunk)
-                on_bytes(len(chunk))
+        try:
+            with file.filesystem.open(file.path, "rb") as raw:
+                while chunk := raw.read(_CHUNK):
+                    digest.update(chunk)
+                    on_bytes(len(chunk))
+        except OSError as error:
+            raise unreadable(file, error) from error
         if self._settled(file):
             self._known[file.path] = [file.stamp, digest.hexdigest()]
         return digest.hexdigest()

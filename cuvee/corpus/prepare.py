@@ -78,7 +78,9 @@ def prepare(
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     tokenizer_file = (
-        read_tokenizer_file(spec.tokenizer) if isinstance(spec.tokenizer, FileTokenizer) else None
+        read_tokenizer_file(spec.tokenizer, data_roots)
+        if isinstance(spec.tokenizer, FileTokenizer)
+        else None
     )
     files = _identify(spec, root, report, data_roots)
     digest = corpus_digest(spec, files, fingerprint(spec.tokenizer, tokenizer_file))

@@ -72,7 +72,19 @@ def read_documents(file: InputFile, cursor: Cursor | None = None) -> Iterator[Do
         ) from error
     except FileNotFoundError as error:
         raise _refuse(file, cursor, "the file has gone", "Put it back and try again") from error
+    except OSError as error:
+        raise unreadable(file, error) from error
     cursor.share = 1.0
+
+
+def unreadable(file: InputFile, error: OSError) -> CorpusError:
+    """The operating system or the store refuses to give the file."""
+    return CorpusError(
+        f"domain {file.domain!r}: {file.path} cannot be read ({error.strerror or error}). Let the "
+        "user that runs the workers read it",
+        domain=file.domain,
+        file=file.path,
+    )
 
 
 def _refuse(file: InputFile, cursor: Cursor, what: str, remedy: str) -> CorpusError:

@@ -142,9 +142,15 @@ def _search(source: DomainSource, filesystem: Any, folder: str) -> list[str]:
     if source.format in ("text", "jsonl", "parquet"):
         return files
     _check_one_split(source.name, filesystem, folder)
-    saved = {os.path.dirname(f) for f in files if os.path.basename(f) == _STATE}
-    plain = [f for f in files if os.path.dirname(f) not in saved]
-    listed = [f for one in sorted(saved) for f in _saved_dataset(source.name, filesystem, one)]
+    states = [f for f in files if os.path.basename(f) == _STATE]
+    saved = {os.path.dirname(f): _read_state(filesystem, f) for f in states}
+    datasets = {folder: state for folder, state in saved.items() if state is not None}
+    plain = [f for f in files if os.path.dirname(f) not in datasets]
+    listed = [
+        file
+        for folder, state in sorted(datasets.items())
+        for file in _saved_dataset(source.name, filesystem, folder, state)
+    ]
     return plain + listed
 
 
@@ -153,7 +159,10 @@ def _check_one_split(domain: str, filesystem: Any, folder: str) -> None:
     listing = f"{folder}/{_SPLITS}"
     if not filesystem.isfile(listing):
         return
-    splits = json.loads(filesystem.cat_file(listing)).get("splits", [])
+    try:
+        splits = [str(split) for split in json.loads(filesystem.cat_file(listing))["splits"]]
+    except (ValueError, KeyError, TypeError):
+        return  # somebody's own file of that name
     if len(splits) > 1:
         raise CorpusError(
             f"domain {domain!r}: {folder} holds the splits {splits}; name one of them, "
@@ -163,8 +172,17 @@ def _check_one_split(domain: str, filesystem: Any, folder: str) -> None:
         )
 
 
-def _saved_dataset(domain: str, filesystem: Any, folder: str) -> list[str]:
-    state = json.loads(filesystem.cat_file(f"{folder}/{_STATE}"))
+def _read_state(filesystem: Any, path: str) -> dict[str, Any] | None:
+    """The state of a saved dataset, or None if the file is somebody's own of that name."""
+    try:
+        state = json.loads(filesystem.cat_file(path))
+        _ = [str(entry["filename"]) for entry in state["_data_files"]]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return dict(state)
+
+
+def _saved_dataset(domain: str, filesystem: Any, folder: str, state: dict[str, Any]) -> list[str]:
     if state.get("_indices_data_files"):
         raise CorpusError(
             f"domain {domain!r}: the dataset in {folder} was saved with a selection of its rows. "
@@ -172,7 +190,7 @@ def _saved_dataset(domain: str, filesystem: Any, folder: str) -> list[str]:
             domain=domain,
             file=folder,
         )
-    files = [f"{folder}/{entry['filename']}" for entry in state.get("_data_files", [])]
+    files = [f"{folder}/{entry['filename']}" for entry in state["_data_files"]]
     missing = [file for file in files if not filesystem.isfile(file)]
     if missing:
         raise CorpusError(
@@ -234,11 +252,16 @@ def _is_local(filesystem: Any) -> bool:
     return isinstance(filesystem, LocalFileSystem)
 
 
+def inside_roots(path: Path, data_roots: Sequence[str]) -> bool:
+    """Whether a local path, its links followed, lies in one of the local roots."""
+    real = path.resolve()
+    return any(real.is_relative_to(Path(r).resolve()) for r in data_roots if "://" not in r)
+
+
 def _check_allowed(domain: str, filesystem: Any, path: str, data_roots: Sequence[str]) -> None:
     """Refuse files outside the roots that the operator allows; links are followed first."""
     if _is_local(filesystem):
-        real = Path(path).resolve()
-        allowed = any(real.is_relative_to(Path(r).resolve()) for r in data_roots if "://" not in r)
+        allowed = inside_roots(Path(path), data_roots)
     else:
         url = str(filesystem.unstrip_protocol(path))
         prefixes = [root.rstrip("/") + "/" for root in data_roots if "://" in root]

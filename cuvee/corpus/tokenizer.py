@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from cuvee.corpus.sources import inside_roots
 from cuvee.errors import CorpusError
 from cuvee.spec import ByteTokenizer, FileTokenizer, TokenizerSpec
 
@@ -191,14 +192,24 @@ class TokenizerFile:
         return tokenizer
 
 
-def read_tokenizer_file(spec: FileTokenizer) -> TokenizerFile:
+def read_tokenizer_file(
+    spec: FileTokenizer, data_roots: Sequence[str] | None = None
+) -> TokenizerFile:
     """Read a ``tokenizer.json``, or the one in a Hugging Face folder.
 
     Raises:
-        CorpusError: No such file, not JSON, random (BPE dropout), or no end-of-document token.
+        CorpusError: No such file, outside ``data_roots`` (None allows everything), not JSON,
+            random (BPE dropout), or no end-of-document token.
     """
     path = Path(spec.path)
     path = path / "tokenizer.json" if path.is_dir() else path
+    if data_roots is not None and not inside_roots(path, data_roots):
+        raise CorpusError(
+            f"{path} lies outside the folders that this server may read "
+            f"({', '.join(data_roots) or 'none'})",
+            file=str(path),
+            field="tokenizer.path",
+        )
     if not path.is_file():
         raise CorpusError(
             f"{path} does not exist. Give a tokenizer.json or a folder that holds one (a folder "

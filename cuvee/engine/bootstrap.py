@@ -5,6 +5,9 @@ residual *vector* of a run is drawn as one, so the correlation between evaluatio
 seed that is unlucky on one set is mostly unlucky on all, which matters for the weighted objective.
 Residuals are divided by ``sqrt(1 - leverage)``, for least squares shrinks them by that (Davison &
 Hinkley 1997, section 6.2), and scaled up to the noise between repeated runs where that is larger.
+A run is drawn as often as it weighs in the fit: the weights say where the law is trusted, not how
+noisy a run is, so a run far from the optimum must neither lend its lack of fit to those near it
+nor have its noise shrunk by its weight.
 Lack of fit of the law is part of the residuals and so widens the intervals; it is not treated as
 a bias that could be removed.
 """
@@ -52,14 +55,14 @@ def draw(
         noise: Standard deviation between seeds per set, where known, shape ``(E,)``.
     """
     fitted = laws.y - laws.residuals  # (K, E)
-    root = np.sqrt(laws.k)[:, None]  # residuals of every run on the scale of weight 1
-    spread = root * laws.residuals / np.sqrt(np.maximum(1 - laws.leverage, _LEAST_FREEDOM))
-    spread -= spread.mean(axis=0)
+    often = laws.k / laws.k.sum()
+    spread = laws.residuals / np.sqrt(np.maximum(1 - laws.leverage, _LEAST_FREEDOM))
+    spread -= often @ spread
     if noise is not None:
-        rms = np.sqrt(np.mean(spread**2, axis=0))
+        rms = np.sqrt(often @ spread**2)
         spread = spread * np.maximum(1.0, noise / np.maximum(rms, 1e-12))
-    picks = rng.integers(laws.runs, size=(replicates, laws.runs))
-    drawn = fitted[None] + spread[picks] / root  # (B, K, E)
+    picks = rng.choice(laws.runs, size=(replicates, laws.runs), p=often)
+    drawn = fitted[None] + spread[picks]  # (B, K, E)
     drawn = np.maximum(drawn, 0.01 * laws.y.min(axis=0))
     sets = laws.y.shape[1]
     which = np.tile(np.arange(sets), replicates)

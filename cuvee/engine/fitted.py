@@ -120,6 +120,10 @@ def closeness(objective: Array) -> Array:
     return np.asarray(np.maximum(1.0 / (1.0 + (gap / scale) ** 2), _LEAST_WEIGHT))
 
 
+_LEAST_FREEDOM = 0.5
+"""Degrees of freedom, weighted, below which residuals tell nothing of the noise."""
+
+
 def r2(measured: Array, predicted: Array) -> float:
     """One minus the residual over the total sum of squares (0 when nothing varies)."""
     spread = float(np.sum((measured - measured.mean()) ** 2))
@@ -156,7 +160,7 @@ def objective_noise(table: Table, fitted: Fitted | None) -> float | None:
         squares, freedom = count * float(repeats[0]) ** 2, float(count)
     if fitted is not None:
         residual = fitted.laws.residuals @ table.w
-        used = float(table.w @ fitted.laws.leverage.sum(axis=0))
         squares += float(fitted.laws.k @ residual**2)
-        freedom += max(len(residual) - used, 0.0)
-    return float(np.sqrt(squares / freedom)) if freedom >= 1 else None
+        # With equal noise s, the weighted squares have the expectation s^2 sum k (1 - h).
+        freedom += float(fitted.laws.k @ (1 - fitted.laws.leverage @ table.w))
+    return float(np.sqrt(squares / freedom)) if freedom >= _LEAST_FREEDOM else None

@@ -53,12 +53,12 @@ class Laws:
         t: Log-slopes by domain, shape ``(E, m)``.
         x: The mixtures fitted, shape ``(K, m)``.
         y: The losses fitted, bits per byte, shape ``(K, E)``.
-        k: Weights of the runs, at most 1, shape ``(K,)``: run ``i`` is trusted as if its error had
-            variance ``scale ** 2 / k_i``.
+        k: Weights of the runs, at most 1, shape ``(K,)``: how far the law is trusted to hold there,
+            not how noisy the run is.
         penalty: Ridge matrices in squared bits per byte, shape ``(E, m, m)``.
         loo: Leave-one-out predictions, shape ``(K, E)``.
         leverage: Diagonal of the weighted hat matrix at the solution, shape ``(K, E)``.
-        scale: Residual standard deviation per set of a run of weight 1, bits per byte,
+        scale: Standard deviation of one run per set, from the weighted residuals, bits per byte,
             shape ``(E,)``.
     """
 
@@ -139,7 +139,7 @@ def fit(x: Array, y: Array, shape: Array | None = None, k: Array | None = None) 
     normal = _normal(jacobian, _pad(penalty), every)
     leverage = k[:, None] * _quadratic(normal, jacobian).T
     residuals = y - predict(c, t, x)
-    freedom = np.maximum(runs - leverage.sum(axis=0), 1.0)
+    freedom = np.maximum(k @ (1 - leverage), k.mean())
     scale = np.sqrt(k @ residuals**2 / freedom)
     return Laws(c, t, x, y, k, penalty, left.reshape(sets, runs).T, np.clip(leverage, 0, 1), scale)
 
@@ -151,7 +151,10 @@ def _deviation(m: int, sets: int, shape: Array | None) -> Array:
     if shape is not None:
         centred = shape - shape.mean(axis=1, keepdims=True)
         length = np.linalg.norm(centred, axis=1, keepdims=True)
-        unit = np.where(length > 1e-9, centred / np.maximum(length, 1e-9), 0.0)
+        # A prior that is flat up to rounding has no direction: one made of rounding errors is not
+        # orthogonal to the ones, which would leave a penalty with a negative eigenvalue.
+        told = length > 1e-6 * (1 + np.linalg.norm(shape, axis=1, keepdims=True))
+        unit = np.where(told, centred / np.maximum(length, 1e-9), 0.0)
         deviation -= unit[:, :, None] * unit[:, None, :]
     return deviation
 
@@ -204,6 +207,10 @@ def _grid(
     return floors[rows, f], t[rows, f, r], ridges[r]
 
 
+_MOST_NUMBERS = 2_000_000
+"""Entries of the derivatives held at once: 16 MB in each of a few arrays, however many laws."""
+
+
 def polish(
     x: Array, y: Array, weights: Array, penalty: Array, c: Array, t: Array, *, steps: int
 ) -> tuple[Array, Array]:
@@ -220,6 +227,17 @@ def polish(
         t: Shape ``(N, m)``.
         steps: Iterations; a law whose step does not lower its loss is damped instead.
     """
+    at_once = max(1, _MOST_NUMBERS // (x.shape[0] * (x.shape[1] + 1)))
+    pieces = [
+        _polish(x, y[i], weights[i], penalty[i], c[i], t[i], steps)
+        for i in (slice(first, first + at_once) for first in range(0, len(y), at_once))
+    ]
+    return np.concatenate([c for c, _ in pieces]), np.concatenate([t for _, t in pieces])
+
+
+def _polish(
+    x: Array, y: Array, weights: Array, penalty: Array, c: Array, t: Array, steps: int
+) -> tuple[Array, Array]:
     top = np.where(weights > 0, y, np.inf).min(axis=1)
     padded = _pad(penalty)
     n, parameters = len(y), x.shape[1] + 1

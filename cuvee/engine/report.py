@@ -10,10 +10,8 @@ from scipy import stats
 
 from cuvee import __version__
 from cuvee.engine.bootstrap import interval
-from cuvee.engine.fitted import Fits
 from cuvee.engine.simplex import Array
-from cuvee.engine.table import Table
-from cuvee.engine.verify import differences, mean_interval, verified
+from cuvee.engine.verify import differences, mean_interval, single_noise, verified
 from cuvee.mixture import Mixture
 from cuvee.records import (
     CurvePoint,
@@ -105,6 +103,14 @@ def _verdict(
     level = f"{problem.spec.verification.confidence:.0%} interval"
     if recommendation.mixture is None:
         return f"No recommendation: {recommendation.refused}."
+    same = [
+        label
+        for label in problem.spec.verification.references
+        if problem.reference(label).digest() == recommendation.mixture.digest()
+    ]
+    if same:
+        itself = f"The recommended mixture is {_called(same[0])} itself: nothing better was found."
+        return " ".join([itself, *(_sentence(pair, level) for pair in shown)])
     if not shown:
         label = next(iter(problem.spec.verification.references), "baseline")
         gain = recommendation.gain[label]
@@ -188,26 +194,8 @@ def _measured_objective(
         return None
     noise = None
     if len(values) == 1:
-        noise = _single_noise(problem, history)[0]
+        noise = single_noise(problem, history)[0]
     return mean_interval(values, problem.spec.verification.confidence, noise)
-
-
-def _single_noise(problem: SearchProblem, history: History) -> tuple[float, dict[str, float]]:
-    """Noise of one run, objective and per set: of the laws' residuals, else of the held-out text.
-
-    It is only asked for where a mean rests on a single run.
-    """
-    table = Table.build(problem, history)
-    fitted = Fits(table).at(table.target)
-    if fitted is not None:
-        residual = fitted.laws.residuals @ table.w
-        freedom = max(fitted.laws.runs - table.w @ fitted.laws.leverage.sum(axis=0), 1.0)
-        by_set = dict(zip(table.eval_sets, fitted.laws.scale.tolist(), strict=True))
-        return float(np.sqrt(fitted.laws.k @ residual**2 / freedom)), by_set
-    first = next(o for o in history.observations if o.rung == problem.target)
-    by_set = {name: loss.bits_per_byte_se for name, loss in first.losses.items()}
-    weighted = [w * by_set[e] for e, w in zip(problem.eval_sets, problem.weights, strict=True)]
-    return float(np.linalg.norm(weighted)), by_set
 
 
 def _evaluations(
@@ -221,7 +209,7 @@ def _evaluations(
     theirs = verified(problem, history, problem.baseline)
     noise: dict[str, float] = {}
     if 1 in (len(ours), len(theirs)):
-        noise = _single_noise(problem, history)[1]
+        noise = single_noise(problem, history)[1]
 
     def measured(runs: list[Observation], name: str) -> Interval | None:
         values = [o.losses[name].bits_per_byte for o in runs]

@@ -25,7 +25,7 @@ from cuvee.records import (
     SearchProblem,
 )
 
-__all__ = ["differences", "known_noise", "mean_interval", "plan_verification", "verified"]
+__all__ = ["differences", "mean_interval", "plan_verification", "single_noise", "verified"]
 
 _STREAM = 7919  # sets the verification seeds apart from the search's streams
 
@@ -91,20 +91,26 @@ def verified(problem: SearchProblem, history: History, mixture: Mixture) -> list
     return [found[seed] for seed in sorted(found)]
 
 
-def known_noise(problem: SearchProblem, history: History) -> float:
-    """Standard deviation of one target run's objective, for when a single pair gives none.
+def single_noise(problem: SearchProblem, history: History) -> tuple[float, dict[str, float]]:
+    """Noise of one target run, of the objective and per set, where a mean rests on one run.
 
-    Raises:
-        EngineError: If the search left no way to tell.
+    From repeats and the laws' residuals; where the search left neither, from the held-out text
+    alone, which leaves out the seed and so is the least that it can be.
     """
     table = Table.build(problem, history)
-    noise = objective_noise(table, Fits(table).at(table.target))
-    if noise is None:
-        raise EngineError(
-            "one verification pair has no spread and the search measured no noise: "
-            "use verification.seeds of 2 or more"
-        )
-    return noise
+    fitted = Fits(table).at(table.target)
+    first = next(o for o in history.observations if o.rung == problem.target)
+    by_set = {name: loss.bits_per_byte_se for name, loss in first.losses.items()}
+    weighted = [w * by_set[e] for e, w in zip(problem.eval_sets, problem.weights, strict=True)]
+    noise = _search_noise(problem, history)
+    if fitted is not None:
+        by_set = dict(zip(table.eval_sets, fitted.laws.scale.tolist(), strict=True))
+    return float(np.linalg.norm(weighted)) if noise is None else noise, by_set
+
+
+def _search_noise(problem: SearchProblem, history: History) -> float | None:
+    table = Table.build(problem, history)
+    return objective_noise(table, Fits(table).at(table.target))
 
 
 def mean_interval(values: list[float], confidence: float, noise: float | None) -> Interval:
@@ -129,8 +135,8 @@ def differences(
     the mean under a flat prior. A single pair uses the noise known from the search, times the
     square root of two.
 
-    Raises:
-        EngineError: If there is one pair and no known noise.
+    Where the search measured no noise either, a single pair shows nothing and is left out. A
+    reference that is the recommended mixture itself has no difference to show.
     """
     if recommendation.mixture is None:
         return ()
@@ -143,10 +149,15 @@ def differences(
         runs = verified(problem, history, problem.reference(label))
         theirs = {o.seed: problem.objective(o.losses) for o in runs}
         seeds = sorted(ours.keys() & theirs.keys())
-        if not seeds:
+        if not seeds or recommendation.mixture.digest() == problem.reference(label).digest():
             continue
         values = [theirs[s] - ours[s] for s in seeds]
-        noise = known_noise(problem, history) * np.sqrt(2) if len(seeds) == 1 else None
+        noise = None
+        if len(seeds) == 1:
+            known = _search_noise(problem, history)
+            if known is None:
+                continue  # one pair, and no idea how much a pair varies: it shows nothing
+            noise = known * np.sqrt(2)
         mean, se, freedom = _mean(values, noise)
         found.append(
             PairedDifference(

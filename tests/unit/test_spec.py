@@ -38,6 +38,11 @@ def test_a_minimal_job_is_enough() -> None:
         ({"rungs": [{"kind": "proxy", "tokens": 100_000}]}, "either"),
         ({"rungs": [{**PROXY, "tokens": 1000}]}, "less than one batch"),
         ({"verification": {"confidence": 1.0}}, "less than 1"),
+        ({"verification": {"references": ["uniform", "uniform"]}}, "each reference once"),
+        ({"rungs": [PROXY, {"kind": "ngram"}]}, "n-grams before proxies"),
+        ({"rungs": [{**PROXY, "learning_rate": float("inf")}]}, "less than or equal to 10"),
+        ({"budget": {"max_seconds": float("inf")}}, "less than or equal to"),
+        ({"name": "line\n"}, "not a valid name"),
     ],
 )
 def test_a_wrong_job_is_refused(overrides: dict[str, Any], message: str) -> None:
@@ -78,3 +83,11 @@ def test_levels_are_separated_by_slashes() -> None:
         {"domains": [{"name": "web/en", "paths": ["x"]}, {"name": "web/de", "paths": ["y"]}]}
     )
     assert [d.name for d in spec.domains] == ["web/en", "web/de"]
+
+
+def test_references_are_run_without_caps_and_keep_their_target() -> None:
+    capped = job(constraints={"target_tokens": 10**9, "max_epochs_by_domain": {"a": 1}}).constraints
+    free = capped.without_caps()
+    assert free.target_tokens == 10**9
+    assert free.max_epochs_by_domain == {}
+    assert free.max_epochs > 1e5

@@ -13,6 +13,7 @@ import pytest
 
 from cuvee.cli.specs import load_corpus, load_job
 from cuvee.errors import UnavailableError
+from cuvee.records import Interval
 from examples.demo import run, stack
 from examples.demo.sources import DOMAINS
 from examples.demo.verdict import beats, verdict_lines
@@ -53,7 +54,14 @@ def test_the_verdict_names_what_was_not_beaten():
     unsure = (
         a_report()
         .verification[0]
-        .model_copy(update={"reference": "uniform", "chance": 0.6, "pairs": ((1, 2.1, 2.0),)})
+        .model_copy(
+            update={
+                "reference": "uniform",
+                "chance": 0.6,
+                "difference": Interval(mean=0.1, low=-0.2, high=0.4),
+                "pairs": ((1, 2.1, 2.0),),
+            }
+        )
     )
     lines = list(verdict_lines(a_report(verification=(*a_report().verification, unsure))))
     assert lines[-1] == (
@@ -62,15 +70,11 @@ def test_the_verdict_names_what_was_not_beaten():
 
 
 @pytest.mark.parametrize(
-    ("mean", "chance", "beaten"), [(0.1, 0.95, True), (0.1, 0.85, False), (-0.1, 0.95, False)]
+    ("mean", "low", "beaten"), [(0.1, 0.02, True), (0.1, -0.01, False), (-0.1, -0.2, False)]
 )
-def test_beating_needs_a_gain_and_certainty(mean, chance, beaten):
-    difference = (
-        a_report()
-        .verification[0]
-        .model_copy(update={"difference": an_interval(mean), "chance": chance})
-    )
-    assert beats(difference, 0.9) is beaten
+def test_beating_needs_the_whole_interval_above_zero(mean, low, beaten):
+    value = Interval(mean=mean, low=low, high=2 * mean - low)
+    assert beats(a_report().verification[0].model_copy(update={"difference": value})) is beaten
 
 
 def test_a_job_without_verification_says_so():

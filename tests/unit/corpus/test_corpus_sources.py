@@ -135,3 +135,10 @@ def test_files_outside_the_allowed_roots_are_refused_even_through_links(tmp_path
             names(tmp_path / escape, roots=roots)
     with pytest.raises(CorpusError, match="outside the folders"):
         names(tmp_path / "open" / "a.txt", roots=[])
+
+
+def test_somebody_s_own_state_json_hides_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "a.txt", "sub/b.txt")
+    for state in ("{}", "[1]", "not json", '{"_data_files": "x"}'):
+        (tmp_path / "state.json").write_text(state)
+        assert names(tmp_path) == ["a.txt", "state.json", "b.txt"]

@@ -169,3 +169,12 @@ def test_leverage_is_never_negative_even_for_laws_of_pure_noise(seed: int) -> No
     fitted = laws.fit(x, 3.0 + 0.1 * rng.normal(size=(12, 3)))
     assert np.all(fitted.leverages_at(np.eye(4)) >= 0)
     assert np.all((fitted.leverage >= 0) & (fitted.leverage <= 1))
+
+
+def test_a_prior_shape_of_rounding_errors_is_no_prior() -> None:
+    """A lower rung that does not depend on the mixture has slopes that differ by rounding."""
+    rng = np.random.default_rng(0)
+    x = rng.dirichlet(np.ones(4), size=14)
+    y = 2 + 0.05 * rng.standard_normal((14, 3))
+    flat = np.full((3, 4), 0.5) + 3e-9 * rng.standard_normal((3, 4))
+    assert np.allclose(laws.fit(x, y, flat).leverage, laws.fit(x, y).leverage)
