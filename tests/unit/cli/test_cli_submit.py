@@ -122,8 +122,8 @@ constraints:
     lines = result.stderr.splitlines()
     assert lines[0] == f"Error: {path} has 14 problems:"
     assert set(lines[1:]) == {
-        "  line 1, name: 'a b' is not a valid name: letters, digits, '_', '.', '-', with '/' "
-        "between levels",
+        "  line 1, name: 'a b' is not a valid name: at most 128 letters, digits, '_', '.', '-', "
+        "the first a letter or a digit",
         "  corpus: is missing; add it (Id or name of a registered corpus)",
         "  line 4, rungs[0].runs: is 'lots' (text); it needs a whole number in digits, such as "
         "200000 or 200_000",
