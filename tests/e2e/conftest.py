@@ -82,7 +82,7 @@ def job_spec(corpus, **changes) -> JobSpec:
                 {"kind": "ngram", "runs": 6, "train_bytes": 20_000, "eval_bytes": 2000},
                 {
                     "kind": "proxy",
-                    "runs": 6,
+                    "runs": 8,
                     "parameters": 20_000,
                     "tokens": 12_000,
                     "sequence_length": 32,

@@ -309,10 +309,10 @@ def test_time_for_the_verification_is_kept_back(desk: Any) -> None:
     )
     desk.work_off()
     desk.sql("UPDATE run SET started_at = now() - interval '100 s', finished_at = now()")
-    desk.sql("UPDATE job SET deadline_at = now() + interval '150 s'")
+    desk.sql("UPDATE job SET deadline_at = now() + interval '250 s'")
     assert desk.begin(job.id).stop is None
     desk.sql("DELETE FROM advance_claim")
-    desk.sql("UPDATE job SET deadline_at = now() + interval '90 s'")
+    desk.sql("UPDATE job SET deadline_at = now() + interval '190 s'")
     assert desk.begin(job.id).stop is not None
 
 

@@ -165,8 +165,9 @@ def test_an_engine_that_cannot_answer_fails_the_job(worker, corpus_spec, monkeyp
 
 def test_a_stopped_training_goes_on_from_its_checkpoint_to_the_same_result(worker, corpus_spec):
     corpus = prepared(worker, corpus_spec)
+    longer = PROXY.model_copy(update={"tokens": 4 * PROXY.tokens})  # to be caught in the middle
     spec = a_spec(
-        corpus=corpus.id, rungs=(PROXY,), concurrency=1, verification=Verification(seeds=0)
+        corpus=corpus.id, rungs=(longer,), concurrency=1, verification=Verification(seeds=0)
     )
     interrupted, undisturbed = worker.submit(spec), worker.submit(spec)
     # One decision each: exactly the first run, whatever a whole search would do.
