@@ -21,10 +21,21 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def _heed_interrupts() -> None:
+    """A test run in the background of a shell ignores SIGINT, and its children would too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(folder, *options):
     command = [sys.executable, "-m", "service.embedded", "--data-dir", str(folder)]
     command += ["--port", "0", "--train-workers", "1", *options]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=_heed_interrupts,
+    )
 
 
 def wait_until(condition, seconds=60.0, what="did not happen in time"):
