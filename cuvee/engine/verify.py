@@ -102,7 +102,7 @@ def single_noise(problem: SearchProblem, history: History) -> tuple[float, dict[
     first = next(o for o in history.observations if o.rung == problem.target)
     by_set = {name: loss.bits_per_byte_se for name, loss in first.losses.items()}
     weighted = [w * by_set[e] for e, w in zip(problem.eval_sets, problem.weights, strict=True)]
-    noise = _search_noise(problem, history)
+    noise = objective_noise(table, fitted)
     if fitted is not None:
         by_set = dict(zip(table.eval_sets, fitted.laws.scale.tolist(), strict=True))
     return float(np.linalg.norm(weighted)) if noise is None else noise, by_set

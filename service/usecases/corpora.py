@@ -19,6 +19,7 @@ from service.db.repositories import corpora, jobs
 from service.queue import ADVANCE, PREPARE, enqueue
 from service.usecases.idempotency import Idempotency, first_resource
 from service.usecases.lifecycle import fail_job, move_corpus
+from service.usecases.naming import name_taken
 from service.usecases.paging import check_limit, decode_cursor, page_of
 
 __all__ = [
@@ -86,16 +87,7 @@ def _name_taken(
     session: Session, tenant_id: str, spec: CorpusSpec, spec_hash: str
 ) -> ConflictError:
     assert spec.name is not None, "the only unique constraint that can fail is the name's"
-    existing = corpora.find(session, tenant_id, spec.name)
-    assert existing is not None, "the name is taken by a committed row"
-    same = existing.spec_hash == spec_hash
-    return ConflictError(
-        f"a corpus named {spec.name!r} exists already: {existing.id}, {existing.state}, with "
-        + ("the same specification" if same else "another specification; choose another name"),
-        id=existing.id,
-        state=existing.state,
-        same_spec=same,
-    )
+    return name_taken("corpus", corpora.find(session, tenant_id, spec.name), spec_hash)
 
 
 def get_corpus(session: Session, tenant_id: str, reference: str) -> Corpus:

@@ -18,6 +18,7 @@ from service.db.repositories import corpora, jobs
 from service.queue import ADVANCE, enqueue
 from service.usecases.idempotency import Idempotency, first_resource
 from service.usecases.lifecycle import cancel_runs, move_job, ring_runs, settle
+from service.usecases.naming import name_taken
 from service.usecases.paging import check_limit, decode_cursor, page_of
 from service.usecases.progress import progress_of
 from service.usecases.validation import check_against
@@ -103,16 +104,7 @@ def _check_corpus(spec: JobSpec, corpus: CorpusRow) -> None:
 
 def _name_taken(session: Session, tenant_id: str, spec: JobSpec, spec_hash: str) -> ConflictError:
     assert spec.name is not None, "the only unique constraint that can fail is the name's"
-    existing = jobs.find(session, tenant_id, spec.name)
-    assert existing is not None, "the name is taken by a committed row"
-    same = existing.spec_hash == spec_hash
-    return ConflictError(
-        f"a job named {spec.name!r} exists already: {existing.id}, {existing.state}, with "
-        + ("the same specification" if same else "another specification; choose another name"),
-        id=existing.id,
-        state=existing.state,
-        same_spec=same,
-    )
+    return name_taken("job", jobs.find(session, tenant_id, spec.name), spec_hash)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -98,9 +98,9 @@ def _expire_preparations(session: Session, max_attempts: int, limit: int) -> int
         losses = corpus.losses + 1
         if losses >= max_attempts:
             corpus.losses = losses
-            said = corpus.progress or ""
-            cause = said if said.startswith("interrupted") else "a worker that is killed often "
-            cause += "" if said.startswith("interrupted") else "lacks memory"
+            cause = "a worker that is killed often lacks memory"
+            if corpus.progress is not None and corpus.progress.startswith("interrupted"):
+                cause = corpus.progress
             problem = Problem(
                 code="attempts_exhausted",
                 message=f"{losses} workers were lost while preparing it, the last {corpus.worker}; "

@@ -167,6 +167,7 @@ def test_completing_twice_is_completing_once(desk: Any) -> None:
     lease = desk.do(corpora.claim_preparation, corpus.id, "w")
     for _ in range(3):
         desk.do(corpora.complete_preparation, corpus.id, lease.attempt, a_manifest())
+    assert desk.do(corpora.get_corpus, desk.tenant, corpus.id).manifest == a_manifest()
 
 
 def test_a_failed_corpus_fails_the_jobs_that_wait_and_says_why(desk: Any) -> None:
