@@ -26,7 +26,9 @@ _ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+# One browser per file and not per session: Playwright keeps an event loop in the main thread while
+# it lives, and no other test could call asyncio.run() beside it.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
