@@ -19,9 +19,10 @@ from pathlib import Path
 import yaml
 
 from benchmarks.provenance import provenance
+from cuvee.answer import Report
 from cuvee.corpus import open_corpus
 from cuvee.mixture import Mixture
-from cuvee.records import Report, SearchProblem
+from cuvee.records import SearchProblem
 from cuvee.spec import JobSpec, ProxyRung
 
 

@@ -7,6 +7,7 @@ byte both follow and can never disagree.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
@@ -15,37 +16,30 @@ from pydantic import Field
 from cuvee.errors import SpecError
 from cuvee.feasible import FeasibleSet
 from cuvee.mixture import Mixture
-from cuvee.spec import CorpusSpec, JobSpec, Record, Rung
+from cuvee.spec import CorpusSpec, JobSpec, Objective, Record, Rung
 from cuvee.states import JOB_TRANSITIONS, CorpusState, JobState, RunState
 
 __all__ = [
     "Corpus",
     "CorpusManifest",
-    "CurvePoint",
     "DomainCensus",
-    "DomainShare",
+    "EarlierRun",
     "EvalLoss",
-    "EvalReport",
     "Event",
+    "Explanation",
     "History",
-    "Interval",
     "Job",
     "JobProgress",
-    "LawFit",
     "LossPoint",
     "Observation",
     "Page",
-    "PairedDifference",
     "PendingRun",
     "Prediction",
     "Problem",
     "Proposal",
     "Purpose",
     "Readiness",
-    "Recommendation",
-    "Report",
     "Run",
-    "RungSummary",
     "SearchProblem",
     "ServerVersion",
     "StopDecision",
@@ -165,9 +159,22 @@ class PendingRun(Record):
     label: str | None = None
 
 
+class EarlierRun(Record):
+    """A finished run of another job, or an imported one, in that job's own domains."""
+
+    source: str = Field(description="Id of the job, or of the import.")
+    run_id: str
+    rung: Rung
+    same_corpus: bool = Field(description="Same text and tokenizer as this job's.")
+    mixture: Mixture
+    seed: int
+    losses: dict[str, EvalLoss]
+
+
 class History(Record):
     """Everything a decision may look at. Order carries no meaning."""
 
+    earlier: tuple[EarlierRun, ...] = ()
     observations: tuple[Observation, ...] = ()
     pending: tuple[PendingRun, ...] = ()
     failed: tuple[PendingRun, ...] = ()
@@ -186,7 +193,10 @@ class SearchProblem(Record):
     names: tuple[str, ...]
     tokens: tuple[int, ...]
     eval_sets: tuple[str, ...]
-    weights: tuple[float, ...] = Field(description="Objective weights over eval_sets, sum 1.")
+    weights: tuple[float, ...] = Field(
+        description="Over eval_sets, sum 1. worst_excess: equal over the sets that count; pareto: "
+        "the mean of the parts' weights."
+    )
     natural: Mixture
     uniform: Mixture
     baseline: Mixture
@@ -201,15 +211,16 @@ class SearchProblem(Record):
             InfeasibleError: If no mixture satisfies the constraints.
         """
         names, eval_sets = manifest.names, manifest.eval_sets
-        given = spec.objective.weights or dict.fromkeys(eval_sets, 1.0)
-        unknown = sorted(set(given) - set(eval_sets))
-        if unknown:
-            raise SpecError(
-                f"objective.weights names unknown evaluation sets {unknown}; "
-                f"the corpus has {list(eval_sets)}",
-                field="objective.weights",
-            )
-        scaled = Mixture.from_weights(given)
+        guarded = {g.eval_set for g in spec.guardrails}
+        for field, named in (("objective", spec.objective.named_sets), ("guardrails", guarded)):
+            unknown = sorted(named - set(eval_sets))
+            if unknown:
+                raise SpecError(
+                    f"{field} names unknown evaluation sets {unknown}; "
+                    f"the corpus has {list(eval_sets)}",
+                    field=field,
+                )
+        scaled = _objective_weights(spec.objective, eval_sets)
         baseline = manifest.natural
         if spec.baseline is not None:
             unknown = sorted(set(spec.baseline) - set(names))
@@ -246,8 +257,11 @@ class SearchProblem(Record):
         supply = dict(zip(self.names, self.tokens, strict=True))
         return FeasibleSet.build(self.names, self.spec.constraints, supply)
 
-    def objective(self, losses: dict[str, EvalLoss]) -> float:
+    def objective(self, losses: Mapping[str, EvalLoss]) -> float:
         """The objective of measured losses, in bits per byte."""
+        reference = self.spec.objective.reference
+        if reference is not None:
+            return max(losses[e].bits_per_byte - least for e, least in reference.items())
         return math.fsum(
             w * losses[e].bits_per_byte
             for e, w in zip(self.eval_sets, self.weights, strict=True)
@@ -270,6 +284,17 @@ class SearchProblem(Record):
         return {"baseline": self.baseline, "natural": self.natural, "uniform": self.uniform}[label]
 
 
+def _objective_weights(objective: Objective, eval_sets: Sequence[str]) -> Mixture:
+    """The linear weights behind an objective of any kind."""
+    if objective.reference is not None:
+        return Mixture.from_weights(dict.fromkeys(objective.reference, 1.0))
+    if objective.parts is not None:
+        parts = [Mixture.from_weights(weights).root for weights in objective.parts.values()]
+        total = {e: math.fsum(part.get(e, 0.0) for part in parts) for e in eval_sets}
+        return Mixture.from_weights(total)
+    return Mixture.from_weights(objective.weights or dict.fromkeys(eval_sets, 1.0))
+
+
 # ------------------------------------------------------------------------------------------------
 # Decisions
 
@@ -281,12 +306,24 @@ class Prediction(Record):
     se: float
 
 
-class Interval(Record):
-    """An estimate and a two-sided interval at the job's confidence."""
+class Explanation(Record):
+    """Why this mixture, at this rung, now."""
 
-    mean: float
-    low: float
-    high: float
+    method: str = Field(description="How it was chosen: `design`, `bridge`, `improvement` ...")
+    predicted_gain: float | None = Field(
+        None, description="Of the objective at the target over the best so far, bits per byte."
+    )
+    expected_improvement: float | None = Field(None, description="Bits per byte.")
+    uncertainty: float | None = Field(
+        None, description="Standard error of the objective there at the target, bits per byte."
+    )
+    correlation: float | None = Field(
+        None, description="Of what this rung measures with the target, given what is known."
+    )
+    cost: float = Field(description="Of this run, relative to a run at the target.")
+    alternatives: dict[str, float] = Field(
+        {}, description="Value per cost of the best candidate by rung that could have been run."
+    )
 
 
 class Proposal(Record):
@@ -300,119 +337,12 @@ class Proposal(Record):
     label: str | None = None
     predicted: dict[str, Prediction] = {}
     acquisition: float | None = None
+    explanation: Explanation | None = None
 
 
 class StopDecision(Record):
     stop: bool
     reason: str = Field(description="In words, for people.")
-
-
-class LawFit(Record):
-    """How well the law of one evaluation set predicts the runs it was fitted on."""
-
-    eval_set: str
-    runs: int
-    r2: float = Field(description="In sample.")
-    loo_rmse: float = Field(description="Leave-one-out root mean squared error, bits per byte.")
-    loo_r2: float
-    coefficients: dict[str, float] = Field(description="t_j by domain; negative helps.")
-    floor: float = Field(description="c, the loss the law never goes below, bits per byte.")
-    observed: tuple[float, ...] = ()
-    loo_predicted: tuple[float, ...] = ()
-
-
-class Recommendation(Record):
-    """The engine's answer before verification, or its refusal to give one."""
-
-    mixture: Mixture | None
-    shares: dict[str, Interval] = {}
-    predicted: dict[str, Interval] = Field({}, description="By evaluation set, bits per byte.")
-    objective: Interval | None = None
-    gain: dict[str, Interval] = Field({}, description="Predicted, reference minus recommended.")
-    chance_of_beating: dict[str, float] = {}
-    fits: tuple[LawFit, ...] = ()
-    notes: tuple[str, ...] = ()
-    refused: str | None = Field(None, description="Why there is no recommendation.")
-
-
-class PairedDifference(Record):
-    """Reference minus recommended over paired runs (same seed), in bits per byte."""
-
-    reference: str
-    difference: Interval
-    chance: float = Field(description="Posterior chance that the recommendation is better.")
-    pairs: tuple[tuple[int, float, float], ...] = Field(
-        description="(seed, reference's objective, recommendation's objective)."
-    )
-
-
-# ------------------------------------------------------------------------------------------------
-# The report
-
-
-class DomainShare(Record):
-    name: str
-    tokens: int
-    natural: float
-    baseline: float
-    recommended: Interval
-    epochs: float | None = Field(None, description="At the target length, if that is known.")
-    cap: float = Field(description="The greatest share that bounds and supply allow.")
-    binding: str | None = Field(None, description="The constraint that holds the share, if any.")
-
-
-class EvalReport(Record):
-    name: str
-    weight: float
-    predicted: Interval
-    measured: Interval | None = None
-    baseline_measured: Interval | None = None
-
-
-class RungSummary(Record):
-    kind: str
-    runs: int
-    failed: int
-    seconds: float
-    agreement: Interval | None = Field(
-        None, description="Spearman's rank correlation with the target rung over shared mixtures."
-    )
-    shared: int = Field(0, description="Mixtures measured at both rungs.")
-
-
-class CurvePoint(Record):
-    """Best measured objective at the target rung after so many runs and seconds of training."""
-
-    runs: int
-    seconds: float
-    best: float
-
-
-class Report(Record):
-    """The defended answer."""
-
-    job_id: str
-    name: str | None
-    corpus_digest: str
-    created_at: datetime
-    confidence: float
-    verdict: str
-    refused: str | None = None
-    recommended: Mixture | None = None
-    domains: tuple[DomainShare, ...] = ()
-    evaluations: tuple[EvalReport, ...] = ()
-    predicted_objective: Interval | None = None
-    measured_objective: Interval | None = None
-    chance_of_beating: dict[str, float] = Field({}, description="Predicted, before verification.")
-    predicted_gain: dict[str, Interval] = {}
-    verification: tuple[PairedDifference, ...] = ()
-    fits: tuple[LawFit, ...] = ()
-    rungs: tuple[RungSummary, ...] = ()
-    curve: tuple[CurvePoint, ...] = ()
-    stop_reason: str = ""
-    notes: tuple[str, ...] = ()
-    seed: int = 0
-    engine_version: str = ""
 
 
 # ------------------------------------------------------------------------------------------------
@@ -481,6 +411,7 @@ class Run(Record):
     seed: int
     attempt: int
     reason: str = Field("", description="Why the engine proposed it.")
+    explanation: Explanation | None = None
     progress: float | None = Field(None, ge=0, le=1, description="Share of the training done.")
     objective: float | None = Field(None, description="Bits per byte, once measured.")
     losses: dict[str, EvalLoss] | None = None

@@ -22,6 +22,7 @@ __all__ = [
     "DomainSource",
     "FileTokenizer",
     "GroupBound",
+    "Guardrail",
     "Holdout",
     "JobSpec",
     "NgramRung",
@@ -30,9 +31,11 @@ __all__ = [
     "ProxyRung",
     "Record",
     "Rung",
+    "StrategyName",
     "TokenizerSpec",
     "TrainTokenizer",
     "Verification",
+    "WarmStart",
 ]
 
 MAX_DOMAINS = 200
@@ -147,6 +150,14 @@ class CorpusSpec(Record):
 # Rungs
 
 
+_COST = Field(
+    None,
+    gt=0,
+    le=1e12,
+    description="Cost of one run, in a unit that all rungs share; from measured seconds if unset.",
+)
+
+
 class NgramRung(Record):
     """An interpolated byte n-gram model: counts are linear in the shares, so nothing is trained."""
 
@@ -159,6 +170,7 @@ class NgramRung(Record):
     eval_bytes: int = Field(
         30_000, ge=1_000, le=8_000_000, description="Held-out bytes scored per set."
     )
+    cost: float | None = _COST
 
 
 class ProxyModel(Record):
@@ -206,6 +218,7 @@ class ProxyRung(Record):
         description="Shrink each domain's pool so that the proxy repeats it as often as the "
         "target run will (needs constraints.target_tokens).",
     )
+    cost: float | None = _COST
 
     @model_validator(mode="after")
     def _one_shape(self) -> ProxyRung:
@@ -227,11 +240,23 @@ Rung: TypeAlias = Annotated[NgramRung | ProxyRung, Field(discriminator="kind")]
 
 
 class Objective(Record):
-    """What to minimise, in bits per byte: the weighted mean over evaluation sets."""
+    """What to minimise, in bits per byte.
 
-    kind: Literal["weighted_mean"] = "weighted_mean"
+    ``weighted_mean``: the weighted mean over evaluation sets. ``worst_excess``: the greatest excess
+    over ``reference``, over the sets that have a reference. ``pareto``: several weighted means at
+    once; the answer is the front of mixtures that no other beats on all of them, and from it the
+    one whose mean over the parts is least.
+    """
+
+    kind: Literal["weighted_mean", "worst_excess", "pareto"] = "weighted_mean"
     weights: dict[str, float] | None = Field(
-        None, description="By evaluation set, any scale; equal weights if unset."
+        None, description="weighted_mean: by evaluation set, any scale; equal if unset."
+    )
+    reference: dict[str, float] | None = Field(
+        None, description="worst_excess: loss to compare with, bits per byte, by evaluation set."
+    )
+    parts: dict[str, dict[str, float]] | None = Field(
+        None, description="pareto: two to four named parts, each weights by evaluation set."
     )
 
     @field_validator("weights")
@@ -240,6 +265,43 @@ class Objective(Record):
         if weights is not None:
             Mixture.from_weights(weights)
         return weights
+
+    @model_validator(mode="after")
+    def _fields_of_its_kind(self) -> Objective:
+        wanted = {"weighted_mean": "weights", "worst_excess": "reference", "pareto": "parts"}
+        for kind, field in wanted.items():
+            if kind != self.kind and getattr(self, field) is not None:
+                raise ValueError(f"`{field}` is for objective kind {kind}, not {self.kind}")
+        if self.kind != "weighted_mean" and getattr(self, wanted[self.kind]) is None:
+            raise ValueError(f"objective kind {self.kind} needs `{wanted[self.kind]}`")
+        if self.reference is not None:
+            bad = {n: v for n, v in self.reference.items() if not 0 < v < float("inf")}
+            if bad or not self.reference:
+                raise ValueError(f"reference losses must be positive and finite, got {bad}")
+        if self.parts is not None:
+            if not 2 <= len(self.parts) <= 4:
+                raise ValueError(f"give two to four parts, got {len(self.parts)}")
+            for weights in self.parts.values():
+                Mixture.from_weights(weights)
+        return self
+
+    @property
+    def named_sets(self) -> set[str]:
+        """Every evaluation set that the objective names."""
+        parts = (self.parts or {}).values()
+        return set(self.weights or {}) | set(self.reference or {}) | {e for w in parts for e in w}
+
+
+class Guardrail(Record):
+    """An evaluation set that must not get worse than the baseline by more than an amount."""
+
+    eval_set: str
+    max_increase: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Bits per byte over the baseline's loss."
+    )
+    chance: float = Field(
+        0.9, gt=0.5, lt=1, description="Least predicted chance that the guardrail holds."
+    )
 
 
 class Bound(Record):
@@ -269,7 +331,12 @@ class Constraints(Record):
     """
 
     bounds: dict[str, Bound] = {}
-    groups: tuple[GroupBound, ...] = ()
+    groups: tuple[GroupBound, ...] = Field(
+        (), description="Groups may contain each other, as levels of a hierarchy, or be disjoint."
+    )
+    max_active: int | None = Field(
+        None, ge=1, description="Most domains with a share above zero; no limit if unset."
+    )
     target_tokens: int | None = Field(None, ge=1, le=10**18)
     max_epochs: float = Field(
         4.0, gt=0, le=_NO_CAP, description="Arxiv 2305.16264: little is lost up to 4."
@@ -320,6 +387,36 @@ class Budget(Record):
     max_seconds: float | None = Field(None, gt=0, le=1e9, description="Wall clock from acceptance.")
 
 
+class WarmStart(Record):
+    """Finished jobs whose runs enter this search, trusted as far as they prove to predict it."""
+
+    jobs: tuple[str, ...] = Field(min_length=1, max_length=16, description="Ids or names of jobs.")
+    splits: dict[str, dict[str, float]] = Field(
+        {},
+        description="An earlier domain that was cut up: its parts here and their shares of it. "
+        "Domains of the same name are the same domain.",
+    )
+
+    @field_validator("splits")
+    @classmethod
+    def _whole(cls, splits: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for parts in splits.values():
+            Mixture.from_weights(parts)
+        return splits
+
+
+StrategyName: TypeAlias = Literal[
+    "multi_fidelity",
+    "mixing_law",
+    "olmix",
+    "regmix",
+    "single_fidelity_bo",
+    "admire",
+    "dirichlet",
+    "random",
+]
+
+
 class JobSpec(Record):
     """A search for the mixture that does best at the last rung."""
 
@@ -331,7 +428,11 @@ class JobSpec(Record):
     baseline: dict[str, float] | None = Field(
         None, description="The mixture in use today; natural proportions if unset."
     )
-    strategy: Literal["mixing_law", "random"] = "mixing_law"
+    guardrails: tuple[Guardrail, ...] = ()
+    strategy: StrategyName = Field(
+        "multi_fidelity", description="How proposals are chosen; the others are its peers."
+    )
+    warm_start: WarmStart | None = None
     verification: Verification = Verification()
     budget: Budget = Budget()
     concurrency: int = Field(2, ge=1, le=1024, description="Runs in flight at once.")

@@ -6,18 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from cuvee.answer import Interval, Recommendation, Report
 from cuvee.mixture import Mixture
-from cuvee.records import (
-    CorpusManifest,
-    DomainCensus,
-    EvalLoss,
-    Interval,
-    LossPoint,
-    Observation,
-    Proposal,
-    Recommendation,
-    Report,
-)
+from cuvee.records import CorpusManifest, DomainCensus, EvalLoss, LossPoint, Observation, Proposal
 from cuvee.spec import (
     ByteTokenizer,
     CorpusSpec,

@@ -7,18 +7,18 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cuvee.mixture import Mixture
-from cuvee.records import (
+from cuvee.answer import (
     CurvePoint,
     DomainShare,
-    EvalLoss,
     EvalReport,
     Interval,
-    LawFit,
     PairedDifference,
     Report,
     RungSummary,
+    SetFit,
 )
+from cuvee.mixture import Mixture
+from cuvee.records import EvalLoss
 
 DOMAINS = ("code", "math", "plays", "scripture", "api_docs", "ui_i18n")
 TOKENS = (4_200_000, 780_000, 1_150_000, 980_000, 2_600_000, 760_000)
@@ -71,9 +71,9 @@ def interval(mean: float, half: float) -> Interval:
     return Interval(mean=mean, low=mean - half, high=mean + half)
 
 
-def fit(eval_set: int, noise: random.Random, runs: int = 30) -> LawFit:
+def fit(eval_set: int, noise: random.Random, runs: int = 30) -> SetFit:
     truth = [law(eval_set, random_mixture(noise)) for _ in range(runs)]
-    return LawFit(
+    return SetFit(
         eval_set=DOMAINS[eval_set],
         runs=runs,
         r2=0.985 - 0.01 * eval_set,

@@ -18,19 +18,9 @@ from dashboard_samples import (
 )
 from sqlalchemy.orm import Session
 
+from cuvee.answer import Interval, Recommendation, Report
 from cuvee.mixture import Mixture
-from cuvee.records import (
-    Corpus,
-    CorpusManifest,
-    DomainCensus,
-    Interval,
-    Job,
-    LossPoint,
-    Problem,
-    Proposal,
-    Recommendation,
-    Report,
-)
+from cuvee.records import Corpus, CorpusManifest, DomainCensus, Job, LossPoint, Problem, Proposal
 from cuvee.spec import (
     Constraints,
     CorpusSpec,

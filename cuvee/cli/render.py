@@ -14,8 +14,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cuvee.answer import DomainShare, EvalReport, Interval, PairedDifference, Report
 from cuvee.cli.words import bits, duration, gain, percent, plus_minus, range_of
-from cuvee.records import DomainShare, EvalReport, Interval, PairedDifference, Report
 
 __all__ = ["gain_lines", "report_view", "share_table"]
 

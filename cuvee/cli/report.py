@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from cuvee.answer import Report
 from cuvee.cli.console import out, print_json
 from cuvee.cli.context import JobArgument, JsonOption, UrlOption, connect
 from cuvee.cli.render import report_view
-from cuvee.records import Report
 
 __all__ = ["report", "save_report"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cuvee.records import Interval
+from cuvee.answer import Interval
 
 __all__ = ["ago", "bits", "duration", "gain", "percent", "plus_minus", "range_of"]
 

@@ -13,11 +13,12 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
+from cuvee.answer import Report
 from cuvee.client._errors import error_from, unreachable
 from cuvee.client._events import follow
 from cuvee.client._reading import read
 from cuvee.errors import CuveeError
-from cuvee.records import Corpus, Event, Job, Page, Readiness, Report, Run, ServerVersion
+from cuvee.records import Corpus, Event, Job, Page, Readiness, Run, ServerVersion
 from cuvee.spec import CorpusSpec, JobSpec
 from cuvee.states import JobState, RunState
 

@@ -155,7 +155,11 @@ class MixingLaw(Strategy):
         return design.fill(table, table.target, rng)
 
 
-STRATEGIES: dict[str, Strategy] = {"mixing_law": MixingLaw(), "random": RandomSearch()}
+STRATEGIES: dict[str, Strategy] = {
+    "multi_fidelity": MixingLaw(),
+    "mixing_law": MixingLaw(),
+    "random": RandomSearch(),
+}
 """By the name that a job's ``strategy`` gives."""
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from cuvee.answer import Interval, Recommendation, SetFit
 from cuvee.engine import bootstrap
 from cuvee.engine.fitted import Fits, Fitted, objective_noise, r2
 from cuvee.engine.propose import STRATEGIES
 from cuvee.engine.simplex import Array
 from cuvee.engine.table import Table
-from cuvee.records import History, Interval, LawFit, Recommendation, SearchProblem
+from cuvee.records import History, SearchProblem
 
 __all__ = ["law_fits", "recommend"]
 
@@ -107,14 +108,14 @@ def _refusal(table: Table, fitted: Fitted | None) -> str | None:
     return None
 
 
-def law_fits(table: Table, fitted: Fitted) -> tuple[LawFit, ...]:
+def law_fits(table: Table, fitted: Fitted) -> tuple[SetFit, ...]:
     """The laws as records, in the problem's order of evaluation sets and domains."""
     laws = fitted.laws
     fit = laws.y - laws.residuals
     by_name = {}
     for e, name in enumerate(table.eval_sets):
         slopes = dict(zip(table.domains, laws.t[e].tolist(), strict=True))
-        by_name[name] = LawFit(
+        by_name[name] = SetFit(
             eval_set=name,
             runs=laws.runs,
             r2=r2(laws.y[:, e], fit[:, e]),

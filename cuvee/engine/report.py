@@ -9,23 +9,21 @@ import numpy as np
 from scipy import stats
 
 from cuvee import __version__
-from cuvee.engine.bootstrap import interval
-from cuvee.engine.simplex import Array
-from cuvee.engine.verify import differences, mean_interval, single_noise, verified
-from cuvee.mixture import Mixture
-from cuvee.records import (
+from cuvee.answer import (
     CurvePoint,
     DomainShare,
     EvalReport,
-    History,
     Interval,
-    Observation,
     PairedDifference,
     Recommendation,
     Report,
     RungSummary,
-    SearchProblem,
 )
+from cuvee.engine.bootstrap import interval
+from cuvee.engine.simplex import Array
+from cuvee.engine.verify import differences, mean_interval, single_noise, verified
+from cuvee.mixture import Mixture
+from cuvee.records import History, Observation, SearchProblem
 
 __all__ = ["build_report"]
 

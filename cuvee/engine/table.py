@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cuvee.engine.goal import Goal
 from cuvee.engine.simplex import Array, Region
+from cuvee.engine.surrogates.base import Runs
 from cuvee.errors import EngineError
 from cuvee.mixture import Mixture, largest_remainder
 from cuvee.records import History, Observation, PendingRun, SearchProblem
@@ -32,10 +34,11 @@ class Table:
         problem: What is searched.
         domains: Domain names in canonical order, ``m`` of them.
         eval_sets: Evaluation sets in canonical order, ``E`` of them.
-        w: Objective weights over ``eval_sets``, shape ``(E,)``, sum 1.
+        goal: The objective over ``eval_sets``.
         region: The feasible region, domains in canonical order.
         shares: Mixtures of the search's observations, shape ``(K, m)``, all rungs.
         losses: What they measured, bits per byte, shape ``(K, E)``.
+        losses_se: Its standard error from the held-out text, shape ``(K, E)``.
         rung: Their rungs, shape ``(K,)``.
         busy: Mixtures pending or failed, shape ``(B, m)``.
         busy_rung: Their rungs, shape ``(B,)``.
@@ -45,10 +48,11 @@ class Table:
     problem: SearchProblem
     domains: tuple[str, ...]
     eval_sets: tuple[str, ...]
-    w: Array
+    goal: Goal
     region: Region
     shares: Array
     losses: Array
+    losses_se: Array
     rung: npt.NDArray[np.intp]
     busy: Array
     busy_rung: npt.NDArray[np.intp]
@@ -77,6 +81,7 @@ class Table:
         domains = tuple(problem.names[j] for j in order)
         sets = sorted(zip(problem.weights, problem.eval_sets, strict=True))
         eval_sets = tuple(name for _, name in sets)
+        goal = _goal(problem, eval_sets, np.array([w for w, _ in sets], dtype=np.float64))
 
         def row(mixture: Mixture) -> tuple[float, ...]:
             return tuple(mixture.shares(domains))
@@ -87,6 +92,9 @@ class Table:
                 raise EngineError(f"run {observation.run_id} has no loss for {missing}")
             return tuple(observation.losses[e].bits_per_byte for e in eval_sets)
 
+        def deviations(observation: Observation) -> tuple[float, ...]:
+            return tuple(observation.losses[e].bits_per_byte_se for e in eval_sets)
+
         rungs = len(problem.rungs)
         every: tuple[Observation | PendingRun, ...]
         every = (*history.observations, *history.pending, *history.failed)
@@ -94,7 +102,7 @@ class Table:
         if strange:
             raise EngineError(f"runs {strange} are at a rung that the job does not have")
         seen = sorted(
-            (o.rung, row(o.mixture), o.seed, measured(o))
+            (o.rung, row(o.mixture), o.seed, measured(o), deviations(o))
             for o in history.observations
             if o.purpose == "search"
         )
@@ -108,14 +116,31 @@ class Table:
             problem,
             domains,
             eval_sets,
-            np.array([w for w, _ in sets], dtype=np.float64),
+            goal,
             Region.of(feasible, order),
             np.array([s[1] for s in seen], dtype=np.float64).reshape(-1, count),
             np.array([s[3] for s in seen], dtype=np.float64).reshape(-1, len(eval_sets)),
+            np.array([s[4] for s in seen], dtype=np.float64).reshape(-1, len(eval_sets)),
             np.array([s[0] for s in seen], dtype=np.intp),
             np.array([b[1] for b in busy], dtype=np.float64).reshape(-1, count),
             np.array([b[0] for b in busy], dtype=np.intp),
             np.bincount(np.array(waiting, dtype=np.intp), minlength=rungs),
+        )
+
+    @property
+    def w(self) -> Array:
+        """Linear weights of the objective, shape ``(E,)``, sum 1."""
+        return self.goal.w
+
+    @property
+    def runs(self) -> Runs:
+        """Every measured run of the search, for a surrogate."""
+        return Runs.of(
+            self.shares,
+            self.losses,
+            self.rung,
+            rungs=len(self.problem.rungs),
+            variance=self.losses_se**2,
         )
 
     @property
@@ -169,10 +194,11 @@ class Table:
             self.problem,
             self.domains,
             self.eval_sets,
-            self.w,
+            self.goal,
             self.region,
             self.shares,
             self.losses,
+            self.losses_se,
             self.rung,
             np.concatenate([self.busy, p[None, :]]),
             np.append(self.busy_rung, rung),
@@ -189,6 +215,17 @@ class Table:
                 digests.add(mixture.digest())
                 found[label] = self.vector(mixture)
         return found
+
+
+def _goal(problem: SearchProblem, eval_sets: tuple[str, ...], w: Array) -> Goal:
+    objective = problem.spec.objective
+    reference = parts = None
+    if objective.reference is not None:
+        reference = np.array([objective.reference.get(e, np.inf) for e in eval_sets])
+    if objective.parts is not None:
+        scaled = [Mixture.from_weights(objective.parts[name]).root for name in objective.parts]
+        parts = np.array([[part.get(e, 0.0) for e in eval_sets] for part in scaled])
+    return Goal(w, reference, parts)
 
 
 def same(p: Array, others: Array) -> npt.NDArray[np.bool_]:

@@ -10,20 +10,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
+from cuvee.answer import Interval, PairedDifference, Recommendation
 from cuvee.engine.fitted import Fits, objective_noise
 from cuvee.engine.table import Table
 from cuvee.errors import EngineError
 from cuvee.mixture import Mixture
-from cuvee.records import (
-    History,
-    Interval,
-    Observation,
-    PairedDifference,
-    Prediction,
-    Proposal,
-    Recommendation,
-    SearchProblem,
-)
+from cuvee.records import History, Observation, Prediction, Proposal, SearchProblem
 
 __all__ = ["differences", "mean_interval", "plan_verification", "single_noise", "verified"]
 

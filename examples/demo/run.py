@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from cuvee.answer import Report
 from cuvee.cli.console import err, out
 from cuvee.cli.corpora import register_or_reuse
 from cuvee.cli.progress import follow, show
@@ -23,7 +24,7 @@ from cuvee.cli.watch import wait_for_corpus
 from cuvee.cli.words import duration
 from cuvee.client import Client
 from cuvee.errors import CorpusError, CuveeError
-from cuvee.records import Corpus, Job, Report
+from cuvee.records import Corpus, Job
 from cuvee.spec import CorpusSpec
 from cuvee.states import CorpusState, JobState
 from examples.demo.sources import fetch

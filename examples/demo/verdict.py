@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator
 
-from cuvee.records import PairedDifference, Report
+from cuvee.answer import PairedDifference, Report
 
 __all__ = ["beats", "in_seed_deviations", "verdict_lines"]
 

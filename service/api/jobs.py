@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse
 from pydantic import Field
 
-from cuvee.records import Job, Page, Report
+from cuvee.answer import Report
+from cuvee.records import Job, Page
 from cuvee.spec import JobSpec, Record
 from cuvee.states import JobState
 from service.api import examples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from cuvee.records import Interval
+from cuvee.answer import Interval
 
 __all__ = [
     "bits",

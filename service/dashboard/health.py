@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from cuvee.records import Corpus, Job, Report, Run
+from cuvee.answer import Report
+from cuvee.records import Corpus, Job, Run
 from cuvee.states import CorpusState, JobState, RunState
 from service.dashboard.formats import bits, duration, percent
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cuvee.answer import Report
 from cuvee.mixture import Mixture
-from cuvee.records import Report, SearchProblem
+from cuvee.records import SearchProblem
 
 __all__ = ["Recipe", "RecipeRow"]
 

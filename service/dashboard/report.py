@@ -14,7 +14,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from cuvee.records import Report
+from cuvee.answer import Report
 from service.dashboard.health import report_headline, report_tone
 from service.dashboard.recipe import Recipe
 from service.dashboard.report_figures import LawMatrix, report_figures

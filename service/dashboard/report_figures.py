@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 
-from cuvee.records import EvalReport, Interval, LawFit, PairedDifference, Report
+from cuvee.answer import EvalReport, Interval, PairedDifference, Report, SetFit
 from service.dashboard.figures import Figure
 from service.dashboard.formats import bits, duration, finite, percent, signed, span
 
@@ -176,7 +176,7 @@ def _curve(report: Report) -> Figure | None:
     )
 
 
-def _calibration(fits: tuple[LawFit, ...]) -> Figure | None:
+def _calibration(fits: tuple[SetFit, ...]) -> Figure | None:
     """Leave-one-out predictions, each set centred on its own mean.
 
     Uncentred, the spread *between* sets would make any law look good.
@@ -237,7 +237,7 @@ class LawMatrix:
     hidden: int
 
     @classmethod
-    def build(cls, fits: tuple[LawFit, ...]) -> LawMatrix | None:
+    def build(cls, fits: tuple[SetFit, ...]) -> LawMatrix | None:
         """At most 24 x 24 cells, those with the greatest coefficients; None without fits."""
         fits = tuple(f for f in fits if f.coefficients)
         if not fits:

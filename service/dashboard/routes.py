@@ -14,9 +14,10 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
+from cuvee.answer import Report
 from cuvee.errors import ConflictError, NotFoundError, SpecError
 from cuvee.mixture import Mixture
-from cuvee.records import Corpus, Job, Report, Run, SearchProblem
+from cuvee.records import Corpus, Job, Run, SearchProblem
 from cuvee.states import JOB_TRANSITIONS, JobState
 from service.dashboard.figures import best_run, loss_curves, runs_table, search_curve
 from service.dashboard.formats import bits, percent

@@ -20,17 +20,9 @@ from typing import Literal
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
+from cuvee.answer import Recommendation, Report
 from cuvee.errors import ConflictError, FencedError, SpecError
-from cuvee.records import (
-    CorpusManifest,
-    History,
-    Problem,
-    Proposal,
-    Recommendation,
-    Report,
-    SearchProblem,
-    StopDecision,
-)
+from cuvee.records import CorpusManifest, History, Problem, Proposal, SearchProblem, StopDecision
 from cuvee.spec import JobSpec, Record
 from cuvee.states import CorpusState, JobState
 from service.db.mapping import document, job_spec

@@ -8,8 +8,9 @@ from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from cuvee.answer import Report
 from cuvee.errors import ConflictError, NotFoundError
-from cuvee.records import CorpusManifest, Event, Job, Page, Report, SearchProblem
+from cuvee.records import CorpusManifest, Event, Job, Page, SearchProblem
 from cuvee.spec import JobSpec
 from cuvee.states import CorpusState, JobState
 from service.db.mapping import canonical_hash, document, event_record, job_record

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from cuvee.answer import Report
 from cuvee.client import Client
 from cuvee.errors import error_classes
-from cuvee.records import Corpus, Event, Job, Page, Readiness, Report, Run, ServerVersion
+from cuvee.records import Corpus, Event, Job, Page, Readiness, Run, ServerVersion
 from cuvee.spec import CorpusSpec, JobSpec
 from service.api import examples
 from service.app import create_app

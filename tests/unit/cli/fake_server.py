@@ -9,24 +9,19 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from cuvee.answer import DomainShare, EvalReport, Interval, PairedDifference, Report, RungSummary
 from cuvee.errors import ConflictError, CuveeError, NotFoundError, SpecError
 from cuvee.mixture import Mixture
 from cuvee.records import (
     Corpus,
     CorpusManifest,
     DomainCensus,
-    DomainShare,
-    EvalReport,
     Event,
-    Interval,
     Job,
     JobProgress,
     Page,
-    PairedDifference,
     Problem,
-    Report,
     Run,
-    RungSummary,
     ServerVersion,
 )
 from cuvee.spec import CorpusSpec, JobSpec, NgramRung

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from cuvee.answer import Interval
 from cuvee.cli.specs import load_corpus, load_job
 from cuvee.errors import UnavailableError
-from cuvee.records import Interval
 from examples.demo import run, stack
 from examples.demo.sources import DOMAINS
 from examples.demo.verdict import beats, verdict_lines

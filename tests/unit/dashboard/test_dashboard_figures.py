@@ -17,8 +17,9 @@ from dashboard_samples import (
     random_mixture,
 )
 
+from cuvee.answer import SetFit
 from cuvee.mixture import Mixture
-from cuvee.records import LawFit, LossPoint, Run
+from cuvee.records import LossPoint, Run
 from cuvee.states import RunState
 from service.dashboard.figures import best_run, loss_curves, search_curve
 from service.dashboard.report_figures import LawMatrix, report_figures
@@ -171,7 +172,7 @@ def test_the_matrix_shades_by_sign_and_names_the_strongest_help_across_domains()
 def test_a_huge_matrix_is_cut_to_its_strongest_coefficients() -> None:
     names = [f"d{n}" for n in range(60)]
     fits = tuple(
-        LawFit(
+        SetFit(
             eval_set=name,
             runs=100,
             r2=0.9,

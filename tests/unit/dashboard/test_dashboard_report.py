@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dashboard_samples import DOMAINS, HOSTILE, a_refusal, a_report, interval, recommended
 
-from cuvee.records import Report
+from cuvee.answer import Report
 from service.dashboard import report as report_page
 from service.dashboard.recipe import Recipe
 from service.dashboard.report import render_report, report_csp

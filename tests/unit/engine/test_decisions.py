@@ -8,19 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cuvee.answer import Interval, Recommendation, Report
 from cuvee.engine import build_report, plan_verification, propose, recommend, should_stop
 from cuvee.engine.problems import World, log_linear_world, power_world, run_search
 from cuvee.engine.verify import differences
 from cuvee.mixture import Mixture
-from cuvee.records import (
-    History,
-    Interval,
-    PendingRun,
-    Proposal,
-    Recommendation,
-    Report,
-    SearchProblem,
-)
+from cuvee.records import History, PendingRun, Proposal, SearchProblem
 from cuvee.spec import Bound, Constraints, GroupBound, Verification
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

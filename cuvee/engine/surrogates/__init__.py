@@ -1,0 +1,1 @@
+"""Models of the losses: from runs at all rungs to predictions at the target, per evaluation set."""
