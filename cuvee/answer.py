@@ -165,7 +165,8 @@ class Diagnosis(Record):
     anchors: int = Field(description="Different mixtures that were compared.")
     repeats: int = Field(description="Runs beyond the first of a mixture.")
     sets: tuple[SetDiagnosis, ...]
-    warnings: tuple[str, ...] = ()
+    objective: SetDiagnosis | None = Field(None, description="The same of the objective itself.")
+    warnings: tuple[str, ...] = Field((), description="What is wrong and what to do, in words.")
 
 
 class FrontPoint(Record):

@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
+from cuvee.answer import Diagnosis
 from cuvee.errors import SpecError
 from cuvee.feasible import FeasibleSet
 from cuvee.mixture import Mixture
@@ -43,6 +44,7 @@ __all__ = [
     "SearchProblem",
     "ServerVersion",
     "StopDecision",
+    "measured_objective",
 ]
 
 T = TypeVar("T")
@@ -175,6 +177,9 @@ class History(Record):
     """Everything a decision may look at. Order carries no meaning."""
 
     earlier: tuple[EarlierRun, ...] = ()
+    left_out: dict[str, int] = Field(
+        {}, description="Earlier runs by source that are not here, for there are too many."
+    )
     observations: tuple[Observation, ...] = ()
     pending: tuple[PendingRun, ...] = ()
     failed: tuple[PendingRun, ...] = ()
@@ -259,14 +264,8 @@ class SearchProblem(Record):
 
     def objective(self, losses: Mapping[str, EvalLoss]) -> float:
         """The objective of measured losses, in bits per byte."""
-        reference = self.spec.objective.reference
-        if reference is not None:
-            return max(losses[e].bits_per_byte - least for e, least in reference.items())
-        return math.fsum(
-            w * losses[e].bits_per_byte
-            for e, w in zip(self.eval_sets, self.weights, strict=True)
-            if w > 0
-        )
+        weights = dict(zip(self.eval_sets, self.weights, strict=True))
+        return measured_objective(self.spec.objective, weights, losses)
 
     @property
     def planned_runs(self) -> int:
@@ -282,6 +281,21 @@ class SearchProblem(Record):
     def reference(self, label: str) -> Mixture:
         """The mixture behind ``baseline``, ``natural`` or ``uniform``."""
         return {"baseline": self.baseline, "natural": self.natural, "uniform": self.uniform}[label]
+
+
+def measured_objective(
+    objective: Objective, weights: Mapping[str, float], losses: Mapping[str, EvalLoss]
+) -> float:
+    """The objective of measured losses, in bits per byte.
+
+    Args:
+        objective: Its kind.
+        weights: Its linear weights by evaluation set, as in ``SearchProblem``.
+        losses: What was measured.
+    """
+    if objective.reference is not None:
+        return max(losses[e].bits_per_byte - least for e, least in objective.reference.items())
+    return math.fsum(w * losses[e].bits_per_byte for e, w in weights.items() if w > 0)
 
 
 def _objective_weights(objective: Objective, eval_sets: Sequence[str]) -> Mixture:
@@ -392,6 +406,9 @@ class Job(Record):
     corpus_id: str
     progress: JobProgress
     stop_reason: str | None = None
+    diagnosis: Diagnosis | None = Field(
+        None, description="The objective doctor's, once its anchors ran; only when one job is read."
+    )
     error: Problem | None = None
     created_at: datetime
     updated_at: datetime

@@ -19,6 +19,7 @@ __all__ = [
     "ByteTokenizer",
     "Constraints",
     "CorpusSpec",
+    "Doctor",
     "DomainSource",
     "FileTokenizer",
     "GroupBound",
@@ -405,6 +406,17 @@ class WarmStart(Record):
         return splits
 
 
+class Doctor(Record):
+    """What is run before the search to learn whether the objective can be searched at all.
+
+    The anchors are run at the cheapest rung and at the target, the references first. No more than a
+    sixth of a rung's runs is spent on anchors and repeats beyond the references.
+    """
+
+    anchors: int = Field(6, ge=0, le=64, description="Different mixtures, references included.")
+    repeats: int = Field(3, ge=0, le=32, description="Runs of them again, with other seeds.")
+
+
 StrategyName: TypeAlias = Literal[
     "multi_fidelity",
     "mixing_law",
@@ -433,6 +445,7 @@ class JobSpec(Record):
         "multi_fidelity", description="How proposals are chosen; the others are its peers."
     )
     warm_start: WarmStart | None = None
+    doctor: Doctor = Doctor()
     verification: Verification = Verification()
     budget: Budget = Budget()
     concurrency: int = Field(2, ge=1, le=1024, description="Runs in flight at once.")
