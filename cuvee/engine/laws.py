@@ -32,7 +32,7 @@ import numpy as np
 from cuvee.engine.simplex import Array
 from cuvee.errors import EngineError
 
-__all__ = ["Laws", "fit", "predict"]
+__all__ = ["Laws", "derivatives", "fit", "predict"]
 
 RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """In units of log-loss per run; the grid goes from hardly any ridge to one that weighs
@@ -92,10 +92,10 @@ class Laws:
         variance of the prediction in units of ``scale ** 2``. Over the fitted runs it averages
         about ``(m + 1) / K``; above one the law extrapolates.
         """
-        jacobian = _jacobian(self.t, self.x)
+        jacobian = derivatives(self.t, self.x)
         weights = np.tile(self.k, (len(self.c), 1))
         normal = _normal(jacobian, _pad(self.penalty), weights)
-        return _quadratic(normal, _jacobian(self.t, np.atleast_2d(p)))
+        return _quadratic(normal, derivatives(self.t, np.atleast_2d(p)))
 
 
 def predict(c: Array, t: Array, x: Array) -> Array:
@@ -129,19 +129,34 @@ def fit(x: Array, y: Array, shape: Array | None = None, k: Array | None = None) 
     penalty = (ridge * size)[:, None, None] * deviation
     every = np.tile(k, (len(target), 1))
     c, t = polish(x, target, every, penalty, c, t, steps=30)
-    # Leaving one run out is the same fit with that run's weight zero; all at once.
-    sets = len(target)
-    weights = np.tile(k * (1.0 - np.eye(runs)), (sets, 1))
-    again = np.repeat(np.arange(sets), runs)
-    c_out, t_out = polish(x, target[again], weights, penalty[again], c[again], t[again], steps=8)
-    left = c_out + np.exp(np.minimum(np.sum(t_out * np.tile(x, (sets, 1)), axis=1), _T_LIMIT))
-    jacobian = _jacobian(t, x)
+    jacobian = derivatives(t, x)
     normal = _normal(jacobian, _pad(penalty), every)
     leverage = k[:, None] * _quadratic(normal, jacobian).T
+    left = _left_out(x, target, k, penalty, c, t, leverage)
     residuals = y - predict(c, t, x)
     freedom = np.maximum(k @ (1 - leverage), k.mean())
     scale = np.sqrt(k @ residuals**2 / freedom)
-    return Laws(c, t, x, y, k, penalty, left.reshape(sets, runs).T, np.clip(leverage, 0, 1), scale)
+    return Laws(c, t, x, y, k, penalty, left, np.clip(leverage, 0, 1), scale)
+
+
+_MOST_REFITS = 64
+"""Runs up to which each is left out by a refit. With more, one run moves a law little, the closed
+form is as good, and ``E x K`` refits would take longer than a proposal may."""
+
+
+def _left_out(
+    x: Array, y: Array, k: Array, penalty: Array, c: Array, t: Array, leverage: Array
+) -> Array:
+    """Leave-one-out predictions, shape ``(K, E)``: the same fit with one weight zero."""
+    runs, sets = len(x), len(y)
+    if runs > _MOST_REFITS:
+        fitted = predict(c, t, x)
+        return np.asarray(y.T - (y.T - fitted) / np.maximum(1 - leverage, 0.05))
+    weights = np.tile(k * (1.0 - np.eye(runs)), (sets, 1))
+    again = np.repeat(np.arange(sets), runs)
+    c_out, t_out = polish(x, y[again], weights, penalty[again], c[again], t[again], steps=8)
+    left = c_out + np.exp(np.minimum(np.sum(t_out * np.tile(x, (sets, 1)), axis=1), _T_LIMIT))
+    return left.reshape(sets, runs).T
 
 
 def _deviation(m: int, sets: int, shape: Array | None) -> Array:
@@ -274,7 +289,7 @@ def _polish(
     return theta[:, 0], theta[:, 1:]
 
 
-def _jacobian(t: Array, x: Array) -> Array:
+def derivatives(t: Array, x: Array) -> Array:
     """Derivative of the predicted loss by ``(c, t)``, shape ``(N, K, m + 1)``."""
     rise = np.exp(np.minimum(t @ x.T, _T_LIMIT))
     return np.concatenate([np.ones((*rise.shape, 1)), rise[:, :, None] * x], axis=2)
