@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
 
 from cuvee.engine import bootstrap, laws
+from cuvee.engine.belief import Belief
 from cuvee.engine.bootstrap import Draws
 from cuvee.engine.laws import Laws
+from cuvee.engine.memo import Memo, digest
 from cuvee.engine.optimum import minimise
 from cuvee.engine.simplex import Array, Region
+from cuvee.engine.strategies import STRATEGIES
+from cuvee.engine.surrogates.base import Model, Runs, Surrogate
 from cuvee.engine.table import Table
+from cuvee.errors import EngineError
 
-__all__ = ["Fits", "Fitted", "objective_noise", "repeat_noise"]
+__all__ = ["Fits", "Fitted", "fit_model", "objective_noise", "repeat_noise"]
 
 TRUST = 0.5
 """Distance at which a run counts half, in median gaps to the best runs."""
@@ -80,12 +86,39 @@ class Fitted:
         return r2(self.laws.y @ self.w, self.laws.loo @ self.w)
 
 
+_MODELS: Memo[Model | None] = Memo(16)
+_LAWS: Memo[Laws] = Memo(32)
+
+
+def fit_model(surrogate: Surrogate, runs: Runs) -> Model | None:
+    """A surrogate fitted to runs, remembered by content; None when they are too few for it."""
+
+    def make() -> Model | None:
+        try:
+            return surrogate.fit(runs)
+        except EngineError:
+            return None
+
+    return _MODELS.get(digest(surrogate.name, runs), make)
+
+
 class Fits:
-    """Fits of a table's rungs, made when first asked for. Pending runs do not enter a fit."""
+    """Fits of a table's runs, made when first asked for. Pending runs do not enter a fit."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
         self._made: dict[int, Fitted | None] = {}
+
+    @cached_property
+    def model(self) -> Model | None:
+        """What the job's strategy models the losses with; None with too few runs to fit it."""
+        strategy = STRATEGIES[self._table.problem.spec.strategy]
+        return fit_model(strategy.surrogate(self._table), self._table.runs)
+
+    @cached_property
+    def belief(self) -> Belief | None:
+        """What ``model`` says of the objective at the target; None with too few runs."""
+        return None if self.model is None else Belief.of(self.model, self._table.goal)
 
     def at(self, rung: int) -> Fitted | None:
         """The fit of a rung, or None with fewer than ``m + 1`` different mixtures measured."""
@@ -101,7 +134,10 @@ class Fits:
         shape = None if below is None else below.laws.t
         noise, _ = repeat_noise(x, y)
         k = closeness(y @ self._table.w)
-        return Fitted(laws.fit(x, y, shape, k), self._table.w, noise)
+        told = np.zeros(0) if shape is None else shape
+        key = digest("laws", Runs.of(x, y)) + told.tobytes() + k.tobytes()
+        made = _LAWS.get(key, lambda: laws.fit(x, y, shape, k))
+        return Fitted(made, self._table.w, noise)
 
 
 def closeness(objective: Array) -> Array:

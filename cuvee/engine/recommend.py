@@ -7,8 +7,8 @@ import numpy as np
 from cuvee.answer import Interval, Recommendation, SetFit
 from cuvee.engine import bootstrap
 from cuvee.engine.fitted import Fits, Fitted, objective_noise, r2
-from cuvee.engine.propose import STRATEGIES
 from cuvee.engine.simplex import Array
+from cuvee.engine.strategies import STRATEGIES
 from cuvee.engine.table import Table
 from cuvee.records import History, SearchProblem
 
@@ -36,14 +36,16 @@ def recommend(problem: SearchProblem, history: History, seed: int) -> Recommenda
         EngineError: If an observation lacks an evaluation set.
     """
     table = Table.build(problem, history)
-    fitted = Fits(table).at(table.target)
+    fits = Fits(table)
+    fitted = fits.at(table.target)
     refused = _refusal(table, fitted)
     if fitted is None or refused is not None:
         records = () if fitted is None else law_fits(table, fitted)
         return Recommendation(mixture=None, fits=records, refused=refused)
     strategy = STRATEGIES[problem.spec.strategy]
-    draws = fitted.draws(np.random.default_rng([seed, len(table.shares)]), REPLICATES)
-    mixture = table.mixture(strategy.answer(table, fitted))
+    rng = np.random.default_rng([seed, len(table.shares)])
+    draws = fitted.draws(rng, REPLICATES)
+    mixture = table.mixture(strategy.answer(table, fits, rng))
     p = table.vector(mixture)
     answers = strategy.answers(table, fitted, draws)
     level = problem.spec.verification.confidence

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from cuvee.engine.design import opening
 from cuvee.engine.fitted import Fits, objective_noise
 from cuvee.engine.optimum import minimise
+from cuvee.engine.strategies import STRATEGIES
+from cuvee.engine.strategies.base import opening
 from cuvee.engine.table import Table
 from cuvee.records import History, SearchProblem, StopDecision
 
-__all__ = ["certain", "open_rung", "should_stop"]
+__all__ = ["certain", "over", "should_stop"]
 
 GAIN_SHARE = 0.2
 """Stop when the gain still expected is below this share of the noise between seeds. Three
 verification pairs resolve 0.8 of it: a quarter of that could not be shown to exist."""
 
 _REPLICATES = 32
-_SINGLE = 1e-6  # a region narrower than this is one mixture
 
 
-def open_rung(table: Table, fits: Fits) -> int | None:
-    """The rung of the next run; None when nothing more is to be proposed."""
-    for rung in range(table.target + 1):
-        if table.left(rung) == 0:
-            continue
-        if opening(table, rung) is None and table.region.width < _SINGLE:
-            continue
-        if rung == table.target and certain(table, fits) is not None:
-            return None
-        return rung
+def over(table: Table, fits: Fits) -> str | None:
+    """Why nothing more is to be run, in words; None while there is."""
+    strategy = STRATEGIES[table.problem.spec.strategy]
+    used = strategy.rungs(table)
+    if all(table.left(rung) == 0 for rung in used):
+        return (
+            f"the budget of {sum(table.issued(r) for r in range(table.target + 1))} runs is spent"
+        )
+    opened = all(opening(table, rung) is None for rung in used if table.left(rung) > 0)
+    if opened and table.single:
+        return "the constraints allow a single mixture: there is nothing to search"
+    if all(table.left(rung) == 0 for rung in used if rung != table.target):
+        return certain(table, fits)
     return None
 
 
@@ -41,7 +44,7 @@ def certain(table: Table, fits: Fits) -> str | None:
     runs near the optimum ranks are noise, and a single far run can spoil R2), and an expected gain
     from knowing the laws exactly that is below ``GAIN_SHARE`` of the noise between seeds.
     """
-    if table.problem.spec.strategy != "mixing_law":
+    if table.problem.spec.strategy not in ("mixing_law", "multi_fidelity"):
         return None
     x, _ = table.at(table.target)
     least = 2 * (x.shape[1] + 1)
@@ -79,18 +82,16 @@ def should_stop(problem: SearchProblem, history: History) -> StopDecision:
         EngineError: If an observation lacks an evaluation set.
     """
     table = Table.build(problem, history)
-    fits = Fits(table)
-    rung = open_rung(table, fits)
-    if rung is not None:
-        left, kind = table.left(rung), problem.rungs[rung].kind
-        return StopDecision(stop=False, reason=f"{left} {kind} runs left in the budget")
+    reason = over(table, Fits(table))
+    if reason is None:
+        return StopDecision(stop=False, reason=_left(table))
     waiting = int(table.pending.sum())
     if waiting:
         return StopDecision(stop=False, reason=f"waiting for {waiting} runs")
-    reason = certain(table, fits) if table.left(table.target) else None
-    if reason is None and table.left(table.target):
-        reason = "the constraints allow a single mixture: there is nothing to search"
-    if reason is None:
-        spent = sum(rung.runs for rung in problem.rungs)
-        reason = f"the budget of {spent} runs is spent"
     return StopDecision(stop=True, reason=reason)
+
+
+def _left(table: Table) -> str:
+    used = STRATEGIES[table.problem.spec.strategy].rungs(table)
+    rung = next(r for r in used if table.left(r) > 0)
+    return f"{table.left(rung)} {table.problem.rungs[rung].kind} runs left in the budget"

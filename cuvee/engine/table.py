@@ -8,12 +8,14 @@ order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from cuvee.engine.goal import Goal
+from cuvee.engine.reuse import Earlier, express
 from cuvee.engine.simplex import Array, Region
 from cuvee.engine.surrogates.base import Runs
 from cuvee.errors import EngineError
@@ -24,6 +26,8 @@ __all__ = ["SAME", "Table", "same"]
 
 SAME = 2e-6
 """Shares closer than this are one share: proposals are rounded to six decimals."""
+
+_SINGLE = 1e-6  # a region narrower than this is one mixture
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class Table:
         busy: Mixtures pending or failed, shape ``(B, m)``.
         busy_rung: Their rungs, shape ``(B,)``.
         pending: How many runs of each rung are pending, shape ``(R,)``.
+        pool: By rung, the only mixtures that may be run, shapes ``(n, m)``: a replay over finished
+            runs; None for a search, which may run any feasible mixture.
+        earlier: Runs of earlier jobs, told in this job's domains.
     """
 
     problem: SearchProblem
@@ -57,10 +64,20 @@ class Table:
     busy: Array
     busy_rung: npt.NDArray[np.intp]
     pending: npt.NDArray[np.intp]
+    pool: tuple[Array, ...] | None = None
+    earlier: Earlier | None = None
 
     @classmethod
-    def build(cls, problem: SearchProblem, history: History) -> Table:
+    def build(
+        cls, problem: SearchProblem, history: History, pool: Sequence[Array] | None = None
+    ) -> Table:
         """Arrange the search runs of a history (verification runs are not the search's business).
+
+        Args:
+            problem: What is searched.
+            history: Every run so far.
+            pool: By rung, the only mixtures that may be run, shapes ``(n, m)``, domains in the
+                problem's order.
 
         Raises:
             EngineError: If an observation lacks an evaluation set or has a rung that is not there.
@@ -125,6 +142,8 @@ class Table:
             np.array([b[1] for b in busy], dtype=np.float64).reshape(-1, count),
             np.array([b[0] for b in busy], dtype=np.intp),
             np.bincount(np.array(waiting, dtype=np.intp), minlength=rungs),
+            None if pool is None else tuple(_sorted_rows(rows[:, order]) for rows in pool),
+            express(problem, history, domains, eval_sets) if history.earlier else None,
         )
 
     @property
@@ -134,18 +153,24 @@ class Table:
 
     @property
     def runs(self) -> Runs:
-        """Every measured run of the search, for a surrogate."""
-        return Runs.of(
+        """Every measured run of the search, and those of earlier jobs, for a surrogate."""
+        own = Runs.of(
             self.shares,
             self.losses,
             self.rung,
             rungs=len(self.problem.rungs),
             variance=self.losses_se**2,
         )
+        return own if self.earlier is None else self.earlier.after(own)
 
     @property
     def target(self) -> int:
         return self.problem.target
+
+    @property
+    def single(self) -> bool:
+        """Whether the constraints allow a single mixture."""
+        return self.pool is None and self.region.width < _SINGLE
 
     def issued(self, rung: int) -> int:
         """Runs spent at a rung: measured, pending or failed."""
@@ -153,7 +178,22 @@ class Table:
 
     def left(self, rung: int) -> int:
         """Runs that the search may still start at a rung."""
-        return max(0, self.problem.rungs[rung].runs - self.issued(rung))
+        allowed = max(0, self.problem.rungs[rung].runs - self.issued(rung))
+        return allowed if self.pool is None else min(allowed, len(self.untaken(rung)))
+
+    def untaken(self, rung: int) -> Array:
+        """The pool's mixtures that were not yet tried at a rung, shape ``(n, m)``.
+
+        Raises:
+            EngineError: If there is no pool.
+        """
+        if self.pool is None:
+            raise EngineError("only a replay has a pool of mixtures")
+        rows, taken = self.pool[rung], self.taken(rung)
+        if len(taken) == 0:
+            return rows
+        near = np.abs(rows[:, None, :] - taken[None]).max(axis=2).min(axis=1)
+        return np.asarray(rows[near > SAME])
 
     def at(self, rung: int) -> tuple[Array, Array]:
         """Mixtures ``(K, m)`` and losses ``(K, E)`` measured at a rung."""
@@ -190,19 +230,11 @@ class Table:
 
     def with_pending(self, p: Array, rung: int) -> Table:
         """This table with one more run waiting."""
-        return Table(
-            self.problem,
-            self.domains,
-            self.eval_sets,
-            self.goal,
-            self.region,
-            self.shares,
-            self.losses,
-            self.losses_se,
-            self.rung,
-            np.concatenate([self.busy, p[None, :]]),
-            np.append(self.busy_rung, rung),
-            self.pending + np.bincount([rung], minlength=len(self.pending)),
+        return replace(
+            self,
+            busy=np.concatenate([self.busy, p[None, :]]),
+            busy_rung=np.append(self.busy_rung, rung),
+            pending=self.pending + np.bincount([rung], minlength=len(self.pending)),
         )
 
     def references(self) -> dict[str, Array]:
@@ -226,6 +258,10 @@ def _goal(problem: SearchProblem, eval_sets: tuple[str, ...], w: Array) -> Goal:
         scaled = [Mixture.from_weights(objective.parts[name]).root for name in objective.parts]
         parts = np.array([[part.get(e, 0.0) for e in eval_sets] for part in scaled])
     return Goal(w, reference, parts)
+
+
+def _sorted_rows(rows: Array) -> Array:
+    return np.asarray(rows[np.lexsort(rows.T[::-1])], dtype=np.float64)
 
 
 def same(p: Array, others: Array) -> npt.NDArray[np.bool_]:

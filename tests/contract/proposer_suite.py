@@ -61,7 +61,7 @@ class ProposerSuite:
         problem = world.problem((8, 14), strategy=strategy, constraints=CONSTRAINTS[name])
         history = run_search(world, problem, seed=2)
         feasible = problem.feasible()
-        assert len(history.observations) > 14
+        assert sum(o.rung == 1 for o in history.observations) > 7
         for observation in history.observations:
             reference = observation.label in {"baseline", "natural", "uniform"}
             assert reference or not feasible.violations(observation.mixture)
@@ -70,7 +70,9 @@ class ProposerSuite:
         world = small_world()
         problem = world.problem((7, 9), strategy=strategy)
         history = run_search(world, problem, seed=2)
-        assert [sum(o.rung == r for o in history.observations) for r in (0, 1)] == [7, 9]
+        lower, target = (sum(o.rung == r for o in history.observations) for r in (0, 1))
+        assert lower <= 7
+        assert target == 9
         assert propose(problem, history, seed=2, count=5) == ()
         assert should_stop(problem, history).stop
 
@@ -144,7 +146,7 @@ class ProposerSuite:
             else:
                 observed = (*observed, world.observe(proposal, f"r{number:03d}"))
             history = History(observations=observed, failed=failed)
-        assert len(observed) + len(failed) == 20
+        assert sum(run.rung == 1 for run in (*observed, *failed)) == 14
         repeats = {o.mixture.digest() for o in observed if o.rung == 1}
         lost = [f.mixture.digest() for f in failed if f.rung == 1 and f.label is None]
         assert not repeats & (set(lost) - {problem.baseline.digest()})
@@ -159,7 +161,7 @@ class ProposerSuite:
                 break
             lost = tuple(pending(q, f"r{number}") for q in proposals)
             history = History(failed=(*history.failed, *lost))
-        assert len(history.failed) == 9
+        assert sum(run.rung == 1 for run in history.failed) == 6
         assert should_stop(problem, history).stop
 
     @pytest.mark.parametrize("m", [2, 3, 50])
@@ -167,7 +169,7 @@ class ProposerSuite:
         world = small_world(m=m)
         problem = world.problem((4, 8), strategy=strategy)
         history = run_search(world, problem, seed=10)
-        assert 4 + 6 <= len(history.observations) <= 12
+        assert 6 <= sum(o.rung == 1 for o in history.observations) <= 8
         assert should_stop(problem, history).stop
 
     def test_a_single_feasible_mixture_ends_after_the_references(self, strategy):

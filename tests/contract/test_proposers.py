@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cuvee.engine.propose import STRATEGIES
+from cuvee.engine.strategies import STRATEGIES
 
 _spec = importlib.util.spec_from_file_location(
     "proposer_suite", Path(__file__).with_name("proposer_suite.py")

@@ -1,0 +1,123 @@
+"""What every strategy does: choose the next mixture and its rung, and answer with a mixture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cuvee.engine import design
+from cuvee.engine.simplex import Array
+from cuvee.engine.surrogates.base import Surrogate
+from cuvee.engine.table import Table, same
+from cuvee.records import Explanation
+
+if TYPE_CHECKING:  # the fits of a table ask its strategy for the surrogate
+    from cuvee.engine.fitted import Fits
+
+__all__ = ["Point", "Strategy", "crowded", "opening", "unseen", "verified"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mixture that a strategy wants run.
+
+    Attributes:
+        p: The mixture, shape ``(m,)``.
+        rung: Where.
+        reason: Why, in words for people.
+        label: The reference that it is, if any.
+        acquisition: What it was chosen by, bits per byte.
+        predicted: Mean and standard error of the losses at the rung, shape ``(E, 2)``.
+        explanation: Why, in numbers.
+    """
+
+    p: Array
+    rung: int
+    reason: str
+    label: str | None = None
+    acquisition: float | None = None
+    predicted: Array | None = None
+    explanation: Explanation | None = None
+
+
+class Strategy(ABC):
+    """Chooses points, and the answer's mixture.
+
+    Implementations are stateless and pure: everything they may know is in the table, its fits and
+    the generator. A point returned must be feasible, or a row of the table's pool where it has
+    one, and differ from every mixture that was tried or is pending at its rung. The first runs at
+    a rung (references, the repeat; see ``opening``) are the same for every strategy.
+    """
+
+    name: str
+
+    @abstractmethod
+    def surrogate(self, table: Table) -> Surrogate:
+        """What the belief behind the answer is fitted with."""
+
+    def rungs(self, table: Table) -> tuple[int, ...]:
+        """The rungs without whose runs it has nothing left to ask: the target."""
+        return (table.target,)
+
+    @abstractmethod
+    def next_point(self, table: Table, fits: Fits, rng: np.random.Generator) -> Point | None:
+        """The next point, at a rung that has runs left; None when nothing is left to run."""
+
+    @abstractmethod
+    def answer(self, table: Table, fits: Fits, rng: np.random.Generator) -> Array:
+        """The mixture to recommend, shape ``(m,)``: feasible, or a row of the target's pool."""
+
+
+def opening(table: Table, rung: int) -> Point | None:
+    """The next reference mixture not yet tried at a rung, or the repeat; None when all were.
+
+    References are run even where the constraints forbid them: they are what the answer is
+    compared with. The repeat, at the target only, is the one direct measurement of noise. A pool
+    of finished runs holds no references.
+    """
+    if table.pool is not None:
+        return None
+    references = table.references()
+    taken = table.taken(rung)
+    for label, p in references.items():
+        if not np.any(same(p, taken)):
+            allowed = bool(table.region.contains(p, slack=1e-6)[0])
+            reason = f"{label} mixture, a reference" + (
+                "" if allowed else " (outside the constraints, for comparison only)"
+            )
+            return Point(p, rung, reason, label=label)
+    budget = table.problem.rungs[rung].runs
+    label, first = next(iter(references.items()))
+    if rung == table.target and budget >= len(references) + 2 and np.sum(same(first, taken)) == 1:
+        reason = f"{label} mixture again with another seed, to learn the noise"
+        return Point(first, rung, reason, label=label)
+    return None
+
+
+def crowded(p: Array, taken: Array, least: float) -> bool:
+    """Whether a mixture is within a total variation of ``least`` of one that is taken."""
+    return bool(len(taken) and np.min(0.5 * np.abs(taken - p).sum(axis=1)) < least)
+
+
+def verified(table: Table) -> tuple[Array, Array]:
+    """The target runs whose mixtures satisfy the constraints (references need not).
+
+    Returns:
+        Mixtures ``(K, m)`` and losses ``(K, E)``.
+    """
+    x, y = table.at(table.target)
+    if table.pool is not None:
+        return x, y
+    allowed = table.region.contains(x, slack=1e-5)
+    return x[allowed], y[allowed]
+
+
+def unseen(table: Table, rng: np.random.Generator) -> Array:
+    """An answer for want of any run: a row of the pool at random, or the region's middle."""
+    if table.pool is not None:
+        rows = table.pool[table.target]
+        return np.asarray(rows[rng.integers(len(rows))])
+    return design.centre(table)
