@@ -321,7 +321,22 @@ class Bound(Record):
 class GroupBound(Bound):
     """Least and greatest share of several domains together."""
 
-    domains: tuple[str, ...] = Field(min_length=1)
+    domains: tuple[str, ...] = Field(
+        min_length=1,
+        description="Names; `web/*` stands for every domain below the level `web`.",
+    )
+
+    @field_validator("domains")
+    @classmethod
+    def _named_once(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in domains:
+            if "*" in entry and (entry.count("*") > 1 or not entry.endswith("/*")):
+                raise ValueError(f"{entry!r} is not a valid pattern: only a last level can be '*'")
+            _check_domain(entry.removesuffix("/*"))
+        repeated = sorted({entry for entry in domains if domains.count(entry) > 1})
+        if repeated:
+            raise ValueError(f"a group must name each domain once, repeated: {repeated}")
+        return domains
 
 
 class Constraints(Record):
@@ -331,7 +346,7 @@ class Constraints(Record):
     domain caps its share: ``share * target_tokens <= max_epochs * tokens``.
     """
 
-    bounds: dict[str, Bound] = {}
+    bounds: dict[str, Bound] = Field({}, description="By domain; min = max fixes its share.")
     groups: tuple[GroupBound, ...] = Field(
         (), description="Groups may contain each other, as levels of a hierarchy, or be disjoint."
     )
@@ -357,13 +372,17 @@ class Constraints(Record):
         return epochs
 
     @model_validator(mode="after")
-    def _disjoint(self) -> Constraints:
-        seen: set[str] = set()
-        for group in self.groups:
-            twice = seen & set(group.domains)
-            if twice or len(set(group.domains)) < len(group.domains):
-                raise ValueError(f"groups must not share domains, repeated: {sorted(twice)}")
-            seen |= set(group.domains)
+    def _nested_or_disjoint(self) -> Constraints:
+        # Patterns are checked when they can be expanded (cuvee.feasible).
+        plain = [g.domains for g in self.groups if not any("*" in d for d in g.domains)]
+        for i, one in enumerate(plain):
+            for other in plain[:i]:
+                shared = set(one) & set(other)
+                if shared and len(shared) < min(len(one), len(other)):
+                    raise ValueError(
+                        f"the groups {list(other)} and {list(one)} share only {sorted(shared)}: "
+                        "of two groups one must contain the other, or they must be disjoint"
+                    )
         return self
 
 

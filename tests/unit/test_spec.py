@@ -32,7 +32,14 @@ def test_a_minimal_job_is_enough() -> None:
         ({"objective": {"weights": {"a": 0}}}, "sum to 0"),
         ({"baseline": {"a": 0.5}}, "sum to 0.5"),
         ({"constraints": {"bounds": {"a": {"min": 0.6, "max": 0.5}}}}, "greater than max"),
-        ({"constraints": {"groups": [{"domains": ["a"]}, {"domains": ["a", "b"]}]}}, "not share"),
+        (
+            {"constraints": {"groups": [{"domains": ["a", "b"]}, {"domains": ["b", "c"]}]}},
+            r"\['a', 'b'\] and \['b', 'c'\] share only \['b'\]",
+        ),
+        ({"constraints": {"groups": [{"domains": ["a", "a"]}]}}, "each domain once"),
+        ({"constraints": {"groups": [{"domains": ["*/high"]}]}}, "only a last level"),
+        ({"constraints": {"groups": [{"domains": ["*"]}]}}, "only a last level"),
+        ({"constraints": {"max_active": 0}}, "greater than or equal to 1"),
         ({"constraints": {"max_epochs_by_domain": {"a": 0}}}, "must be positive"),
         ({"rungs": [{**PROXY, "model": {"hidden_size": 64, "layers": 2, "heads": 2}}]}, "either"),
         ({"rungs": [{"kind": "proxy", "tokens": 100_000}]}, "either"),
@@ -48,6 +55,15 @@ def test_a_minimal_job_is_enough() -> None:
 def test_a_wrong_job_is_refused(overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         job(**overrides)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [[["a"], ["a", "b"]], [["a", "b"], ["a", "b"]], [["a"], ["b"]], [["web/*"], ["web/en"]]],
+)
+def test_groups_may_be_nested_or_disjoint(groups: list[list[str]]) -> None:
+    spec = job(constraints={"groups": [{"domains": names} for names in groups]})
+    assert [list(group.domains) for group in spec.constraints.groups] == groups
 
 
 def test_proxy_takes_a_full_shape_instead_of_the_dial() -> None:

@@ -97,7 +97,7 @@ def test_all_wrong_fields_are_named(http, corpus):
 def test_infeasible_constraints_come_with_those_that_clash(http, corpus):
     bounds = {"a": {"min": 0.7}, "b": {"min": 0.6}}
     problem = http.post("/v1/jobs", json=with_(constraints={"bounds": bounds})).json()
-    assert problem["details"]["conflict"] == ["a >= 0.7", "b >= 0.6"]
+    assert problem["details"]["conflict"] == ["bounds.a.min = 0.7", "bounds.b.min = 0.6"]
 
 
 def test_input_is_never_sent_back(http, corpus):
