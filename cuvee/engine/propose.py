@@ -85,10 +85,13 @@ def answer_mixture(
 
 
 def _next(table: Table, fits: Fits, strategy: Strategy, rng: np.random.Generator) -> Point | None:
-    """The strategy's next point, or a reference that its rung still lacks."""
+    """References and anchors first, cheapest rung first; then the strategy's next point."""
+    for rung in strategy.rungs(table):
+        first = opening(table, rung) if table.left(rung) > 0 else None
+        if first is not None:
+            return first
     if table.single:
-        rungs = (r for r in strategy.rungs(table) if table.left(r) > 0)
-        return next((first for r in rungs if (first := opening(table, r)) is not None), None)
+        return None
     point = strategy.next_point(table, fits, rng)
     return None if point is None else opening(table, point.rung) or point
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cuvee.engine import design
+from cuvee.engine.anchors import next_anchor
 from cuvee.engine.simplex import Array
 from cuvee.engine.surrogates.base import Surrogate
 from cuvee.engine.table import Table, same
@@ -72,29 +73,26 @@ class Strategy(ABC):
 
 
 def opening(table: Table, rung: int) -> Point | None:
-    """The next reference mixture not yet tried at a rung, or the repeat; None when all were.
+    """The next reference mixture not yet tried at a rung, then its anchors; None when all were.
 
     References are run even where the constraints forbid them: they are what the answer is
-    compared with. The repeat, at the target only, is the one direct measurement of noise. A pool
-    of finished runs holds no references.
+    compared with. A pool of finished runs holds no references.
     """
     if table.pool is not None:
         return None
-    references = table.references()
     taken = table.taken(rung)
-    for label, p in references.items():
+    for label, p in table.references().items():
         if not np.any(same(p, taken)):
             allowed = bool(table.region.contains(p, slack=1e-6)[0])
             reason = f"{label} mixture, a reference" + (
                 "" if allowed else " (outside the constraints, for comparison only)"
             )
             return Point(p, rung, reason, label=label)
-    budget = table.problem.rungs[rung].runs
-    label, first = next(iter(references.items()))
-    if rung == table.target and budget >= len(references) + 2 and np.sum(same(first, taken)) == 1:
-        reason = f"{label} mixture again with another seed, to learn the noise"
-        return Point(first, rung, reason, label=label)
-    return None
+    anchor = next_anchor(table, rung)
+    if anchor is None:
+        return None
+    p, label, reason = anchor
+    return Point(p, rung, reason, label=label)
 
 
 def crowded(p: Array, taken: Array, least: float) -> bool:
