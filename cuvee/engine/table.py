@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from cuvee.engine.cost import relative
 from cuvee.engine.goal import Goal
 from cuvee.engine.reuse import Earlier, express
 from cuvee.engine.simplex import Array, Region
@@ -46,10 +47,10 @@ class Table:
         rung: Their rungs, shape ``(K,)``.
         busy: Mixtures pending or failed, shape ``(B, m)``.
         busy_rung: Their rungs, shape ``(B,)``.
-        pending: How many runs of each rung are pending, shape ``(R,)``.
+        waits: Which of them are pending, shape ``(B,)``.
+        cost: Of one run at each rung, in units of a target run, shape ``(R,)``.
         pool: By rung, the only mixtures that may be run, shapes ``(n, m)``: a replay over finished
             runs; None for a search, which may run any feasible mixture.
-        earlier: Runs of earlier jobs, told in this job's domains.
     """
 
     problem: SearchProblem
@@ -63,9 +64,9 @@ class Table:
     rung: npt.NDArray[np.intp]
     busy: Array
     busy_rung: npt.NDArray[np.intp]
-    pending: npt.NDArray[np.intp]
+    waits: npt.NDArray[np.bool_]
+    cost: Array
     pool: tuple[Array, ...] | None = None
-    earlier: Earlier | None = None
 
     @classmethod
     def build(
@@ -124,11 +125,11 @@ class Table:
             if o.purpose == "search"
         )
         busy = sorted(
-            (r.rung, row(r.mixture), r.seed)
-            for r in (*history.pending, *history.failed)
+            (r.rung, row(r.mixture), r.seed, waits)
+            for runs, waits in ((history.pending, True), (history.failed, False))
+            for r in runs
             if r.purpose == "search"
         )
-        waiting = [r.rung for r in history.pending if r.purpose == "search"]
         return cls(
             problem,
             domains,
@@ -141,9 +142,9 @@ class Table:
             np.array([s[0] for s in seen], dtype=np.intp),
             np.array([b[1] for b in busy], dtype=np.float64).reshape(-1, count),
             np.array([b[0] for b in busy], dtype=np.intp),
-            np.bincount(np.array(waiting, dtype=np.intp), minlength=rungs),
+            np.array([b[3] for b in busy], dtype=bool),
+            relative(problem, history),
             None if pool is None else tuple(_sorted_rows(rows[:, order]) for rows in pool),
-            express(problem, history, domains, eval_sets) if history.earlier else None,
         )
 
     @property
@@ -162,6 +163,11 @@ class Table:
             variance=self.losses_se**2,
         )
         return own if self.earlier is None else self.earlier.after(own)
+
+    @property
+    def pending(self) -> npt.NDArray[np.intp]:
+        """How many runs of each rung are pending, shape ``(R,)``."""
+        return np.bincount(self.busy_rung[self.waits], minlength=len(self.problem.rungs))
 
     @property
     def target(self) -> int:
@@ -234,7 +240,7 @@ class Table:
             self,
             busy=np.concatenate([self.busy, p[None, :]]),
             busy_rung=np.append(self.busy_rung, rung),
-            pending=self.pending + np.bincount([rung], minlength=len(self.pending)),
+            waits=np.append(self.waits, True),
         )
 
     def references(self) -> dict[str, Array]:
