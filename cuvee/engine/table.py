@@ -51,6 +51,7 @@ class Table:
         cost: Of one run at each rung, in units of a target run, shape ``(R,)``.
         pool: By rung, the only mixtures that may be run, shapes ``(n, m)``: a replay over finished
             runs; None for a search, which may run any feasible mixture.
+        earlier: Runs of earlier jobs, told in this job's domains, where the job starts warm.
     """
 
     problem: SearchProblem
@@ -67,6 +68,7 @@ class Table:
     waits: npt.NDArray[np.bool_]
     cost: Array
     pool: tuple[Array, ...] | None = None
+    earlier: Earlier | None = None
 
     @classmethod
     def build(
@@ -145,6 +147,7 @@ class Table:
             np.array([b[3] for b in busy], dtype=bool),
             relative(problem, history),
             None if pool is None else tuple(_sorted_rows(rows[:, order]) for rows in pool),
+            express(problem, history, domains, eval_sets) if history.earlier else None,
         )
 
     @property

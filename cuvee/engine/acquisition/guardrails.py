@@ -72,7 +72,7 @@ class Guards:
         return np.asarray(np.where(sd > 1e-12, ndtr(room / np.maximum(sd, 1e-12)), certain))
 
     def all_hold(self, belief: Belief, p: Array) -> Array:
-        """The chance that all hold, shape ``(n,)``; two on one set are as strict as the stricter."""
+        """The chance that all hold, shape ``(n,)``; of two on one set the stricter counts."""
         if not len(self):
             return np.ones(len(p))
         chances = self.chances(belief, p)
