@@ -36,6 +36,8 @@ class Figure:
     rows: tuple[tuple[str, ...], ...]
     tall: int = field(default=0)
     """Rows that need height of their own (categories on the vertical axis)."""
+    words: tuple[int, ...] = ()
+    """Columns of the table that hold words, beside the first."""
 
 
 def best_run(runs: Iterable[Run], target: int, allowed: Callable[[Mixture], bool]) -> Run | None:

@@ -6,19 +6,24 @@ import math
 from datetime import UTC, datetime
 
 from cuvee.answer import Interval
+from cuvee.mixture import Mixture
 
 __all__ = [
     "bits",
+    "correlation",
     "count",
     "duration",
     "epochs",
     "factor",
     "finite",
+    "mix_words",
     "moment",
     "percent",
     "ratio",
     "share_interval",
     "signed",
+    "signed_fall",
+    "signed_span",
     "span",
 ]
 
@@ -41,7 +46,8 @@ def signed(value: float | None) -> str:
     """A difference in bits per byte with its sign (a true minus, so that columns line up)."""
     if value is None or not math.isfinite(value):
         return _MISSING
-    return f"{value:+.4f}".replace("-", "−")
+    rounded = round(value, 4)
+    return f"{rounded:+.4f}".replace("-", "−") if rounded else "0.0000"
 
 
 def span(interval: Interval | None) -> str:
@@ -49,6 +55,26 @@ def span(interval: Interval | None) -> str:
     if interval is None:
         return _MISSING
     return f"{bits(interval.mean)} [{bits(interval.low)}, {bits(interval.high)}]"
+
+
+def signed_span(interval: Interval | None) -> str:
+    """``mean [low, high]`` of a difference in bits per byte."""
+    if interval is None:
+        return _MISSING
+    return f"{signed(interval.mean)} [{signed(interval.low)}, {signed(interval.high)}]"
+
+
+def signed_fall(interval: Interval) -> str:
+    """A fall as the change that it is: a gain of 0.012 is written −0.0120."""
+    return signed_span(Interval(mean=-interval.mean, low=-interval.high, high=-interval.low))
+
+
+def correlation(interval: Interval | None) -> str:
+    """``mean [low, high]`` with two decimals."""
+    if interval is None:
+        return _MISSING
+    said = f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+    return said.replace("-", "−")
 
 
 def percent(share: float | None, decimals: int = 1) -> str:
@@ -114,3 +140,9 @@ def duration(seconds: float | None) -> str:
 def moment(when: datetime | None) -> str:
     """A time to the minute, in UTC."""
     return _MISSING if when is None else when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def mix_words(mixture: Mixture) -> str:
+    """A mixture for those who do not see its bar: the largest shares first."""
+    ordered = sorted(mixture.root.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {percent(share, 0)}" for name, share in ordered[:6] if share > 0)

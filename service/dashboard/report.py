@@ -11,13 +11,19 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from cuvee.answer import Report
 from service.dashboard.health import report_headline, report_tone
 from service.dashboard.recipe import Recipe
-from service.dashboard.report_figures import LawMatrix, report_figures
+from service.dashboard.report_figures import report_figures
+from service.dashboard.sections.gains import PLAN_HEADER, plan_rows
+from service.dashboard.sections.ladder import bridge_sentence
+from service.dashboard.sections.mixtures import named_mixtures
+from service.dashboard.sections.models import LawMatrix, ModelTable
+from service.dashboard.sections.trust import COVERAGE_HEADER, coverage_rows
 from service.dashboard.templating import environment, static_text
 
 __all__ = ["render_report", "report_csp"]
@@ -57,27 +63,54 @@ def render_report(report: Report) -> str:
 
     Returns:
         HTML. Every value from the report is escaped; the numbers behind each chart stand in a
-        table next to it.
+        table next to it. Parts for which the report has nothing are left out.
     """
     library, module = _scripts()
-    return (
-        environment()
-        .get_template("report.html")
-        .render(
-            report=report,
-            saved=json.loads(report.model_dump_json()),
-            tone=report_tone(report),
-            headline=report_headline(report),
-            recipe=Recipe.from_report(report) if report.domains and not report.refused else None,
-            figures=report_figures(report),
-            matrix=LawMatrix.build(report.fits),
-            csp=report_csp(),
-            # Ours, not the report's: the only text that is not escaped.
-            style=Markup(_style()),
-            library=Markup(library),
-            module=Markup(module),
-        )
+    context: dict[str, Any] = {
+        "report": report,
+        "saved": json.loads(report.model_dump_json()),
+        "tone": report_tone(report),
+        "headline": report_headline(report),
+        "recipe": Recipe.from_report(report) if report.domains and not report.refused else None,
+        "names": [domain.name for domain in report.domains],
+        "figures": report_figures(report),
+        "models": ModelTable.build(report.fits),
+        "matrix": LawMatrix.build(report.fits),
+        "plan": (PLAN_HEADER, plan_rows(report.plan)),
+        "coverage": (COVERAGE_HEADER, coverage_rows(report.calibration)),
+        "bridges": bridge_sentence(report.bridges),
+        "mixtures": named_mixtures(report.equivalents, report.front, report.recommended),
+        "csp": report_csp(),
+        # Ours, not the report's: the only text that is not escaped.
+        "style": Markup(_style()),
+        "library": Markup(library),
+        "module": Markup(module),
+    }
+    context["contents"] = _contents(context)
+    return environment().get_template("report.html").render(context)
+
+
+def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
+    """Anchors and words of the parts that the page has."""
+    report, figures = context["report"], context["figures"]
+    there = (
+        ("missing", "What is missing", report.refused),
+        ("recipe", "Shares", context["recipe"]),
+        ("gain", "Gain", "gains" in figures),
+        ("losses", "Losses", "losses" in figures),
+        ("guardrails", "Guardrails", "guardrails" in figures),
+        ("equivalents", "Equals", "equivalents" in figures),
+        ("front", "Trade-offs", "front" in figures),
+        ("prices", "Supply", "prices" in figures),
+        ("trust", "Calibration", {"left_out", "calibration"} & set(figures)),
+        ("models", "Models", context["models"]),
+        ("law", "Law", context["matrix"]),
+        ("rungs", "Rungs", report.rungs),
+        ("doctor", "Doctor", report.diagnosis and "doctor" in figures),
+        ("reuse", "Earlier jobs", report.reuse),
+        ("notes", "Notes", report.notes or report.stop_reason),
     )
+    return [(anchor, word) for anchor, word, present in there if present]
 
 
 def _hash(text: str) -> str:

@@ -20,7 +20,7 @@ from cuvee.mixture import Mixture
 from cuvee.records import Corpus, Job, Run, SearchProblem
 from cuvee.states import JOB_TRANSITIONS, JobState
 from service.dashboard.figures import best_run, loss_curves, runs_table, search_curve
-from service.dashboard.formats import bits, percent
+from service.dashboard.formats import bits
 from service.dashboard.health import job_health
 from service.dashboard.recipe import Recipe
 from service.dashboard.templating import environment, static_digest, static_files
@@ -102,7 +102,6 @@ def job_page(
             ),
             "best": best,
             "names": [d.name for d in corpus.spec.domains],
-            "mix_words": _mix_words,
             "runs": shown,
             "hidden_runs": len(numbered) - len(shown),
             "spec": found.spec.model_dump_json(indent=2, exclude_none=True),
@@ -288,10 +287,3 @@ def _recipe(
         if run.purpose == "verify" and run.label == "recommended":
             return Recipe.from_mixture(problem, run.mixture), "verifying"
     return (Recipe.from_mixture(problem, best.mixture), "best") if best is not None else (None, "")
-
-
-def _mix_words(mixture: Mixture) -> str:
-    """A mixture for those who do not see its bar: the largest shares first."""
-    ordered = sorted(mixture.root.items(), key=lambda item: -item[1])
-    words = [f"{name} {percent(share, 0)}" for name, share in ordered[:6] if share > 0]
-    return ", ".join(words)

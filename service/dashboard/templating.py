@@ -17,13 +17,16 @@ __all__ = ["StaticFile", "environment", "static_digest", "static_files", "static
 _HERE = Path(__file__).parent
 _FILTERS = (
     "bits",
+    "correlation",
     "count",
     "duration",
     "epochs",
+    "mix_words",
     "moment",
     "percent",
     "share_interval",
     "signed",
+    "signed_span",
     "span",
 )
 

@@ -180,56 +180,98 @@ function pairs(data, t) {
   };
 }
 
-function dots(name, values, itemStyle, symbol, names, size = 11) {
+function dots(name, values, itemStyle, symbol, names) {
   return {
-    name, type: "scatter", data: values, itemStyle, symbol, symbolSize: size, z: 3,
+    name, type: "scatter", data: values, itemStyle, symbol, symbolSize: 11, z: 3,
     tooltip: { formatter: (p) => `${names[p.value[1]]}\n${name}: ${bits(p.value[0])}` },
   };
 }
 
-/** One row per evaluation set: predicted interval, measured, baseline. */
-function intervals(data, t) {
-  const names = data.rows.map((r) => r.name);
-  const known = (key) => data.rows.map((r, i) => [r[key] && r[key][1], i]).filter((p) => p[0] !== null);
-  const whisker = (key, color, width, offset) => ({
-    type: "custom", silent: true, tooltip: { show: false }, z: 2,
-    data: data.rows.map((r, i) => (r[key] ? [i, r[key][0], r[key][2]] : null)).filter(Boolean),
-    renderItem: (_, api) => {
-      const [x1, y] = api.coord([api.value(1), api.value(0)]);
-      const [x2] = api.coord([api.value(2), api.value(0)]);
-      return {
-        type: "line", shape: { x1, y1: y + offset, x2, y2: y + offset },
-        style: { stroke: color, lineWidth: width, lineCap: "round" },
-      };
-    },
-    encode: { x: [1, 2], y: 0 },
-  });
-  const series = [{ ...whisker("predicted", t.accent, 12, 0), name: "predicted interval", color: t.accent }];
-  series[0].renderItem = faded(series[0].renderItem);
-  if (known("baseline").length) {
-    series.push(whisker("baseline", t.muted, 2, 0));
-    series.push(dots("baseline, measured", known("baseline"), hollow(t.muted, t), "rect", names, 10));
+const FORMS = {
+  bits: (v) => v.toFixed(4),
+  signed: (v) => `${v < 0 ? "\u2212" : v > 0 ? "+" : ""}${Math.abs(v).toFixed(4)}`,
+  percent: (v) => `${+(v * 100).toFixed(1)} %`,
+  number: (v) => `${+v.toPrecision(3)}`,
+};
+
+/** Labels of an axis: as few decimals as its reach needs. */
+function tick(form, reach) {
+  if (form === "percent" || form === "number") return FORMS[form];
+  const decimals = Math.min(4, Math.max(2, 2 - Math.floor(Math.log10(reach || 1))));
+  return (v) => `${form === "signed" && v > 0 ? "+" : v < 0 ? "\u2212" : ""}${Math.abs(v).toFixed(decimals)}`;
+}
+
+/** A row for each name; in it bands, symbols with their intervals, and upright ticks. */
+function rows(data, t) {
+  const { axis, names } = data;
+  const form = FORMS[axis.form];
+  const all = data.series.flatMap((s) => s.values.filter(Boolean).flat());
+  if (axis.zero) all.push(0);
+  const [least, most] = [Math.min(...all), Math.max(...all)];
+  const pad = (most - least) * 0.06 || Math.abs(most) * 0.1 || 0.01;
+  const limits = axis.log ? {} : { min: axis.low ?? least - pad, max: axis.high ?? (axis.form === "percent" ? Math.min(1, most + pad) : most + pad) };
+  const label = tick(axis.form, most - least);
+  const series = data.series.flatMap((s) => marks(s, t, names, form));
+  if (axis.zero) {
+    series.push({
+      type: "line", data: [], silent: true,
+      markLine: { silent: true, symbol: "none", label: { show: false }, lineStyle: { color: t.muted, width: 1, type: "solid" }, data: [{ xAxis: 0 }] },
+    });
   }
-  if (known("measured").length) {
-    series.push(whisker("measured", t.accent, 2, 0));
-    series.push(dots("recommended, measured", known("measured"), { color: t.accent, opacity: 1 }, "circle", names, 10));
-  } else {
-    series.push(dots("recommended, predicted", known("predicted"), hollow(t.accent, t), "circle", names, 10));
-  }
+  const shared = base(t, data.series.length > 1 ? data.series.map((s) => s.name) : []);
   return {
-    ...base(t, series.filter((s) => s.name).map((s) => s.name)),
-    xAxis: valueAxis(t, "bits per byte, lower is better"),
+    ...shared,
+    legend: { ...shared.legend, data: data.series.length > 1 ? data.series.map((s) => key(s, t)) : [] },
+    xAxis: {
+      ...valueAxis(t, axis.name, {
+        axisLabel: { color: t.muted, fontSize: 11, hideOverlap: true, formatter: label, showMinLabel: axis.low != null || axis.log, showMaxLabel: axis.high != null || axis.log },
+      }),
+      ...limits, type: axis.log ? "log" : "value",
+    },
     yAxis: categoryAxis(t, names),
     series,
   };
 }
 
-function faded(render) {
-  return (params, api) => {
-    const item = render(params, api);
-    item.style.opacity = 0.25;
-    return item;
+/** What a series looks like, small. */
+function key(one, t) {
+  const color = t[one.tone];
+  const icon = { band: "roundRect", square: "rect", tick: "path://M4,0h2v10h-2z" }[one.look] ?? "circle";
+  const itemStyle = {
+    band: { color, opacity: 0.35 }, hollow: { ...hollow(color, t), borderWidth: 1.5 },
+    square: { ...hollow(color, t), borderWidth: 1.5 },
+  }[one.look] ?? { color, opacity: 1 };
+  return { name: one.name, icon, itemStyle };
+}
+
+function marks(one, t, names, form) {
+  const color = t[one.tone];
+  const told = (p) => {
+    const [low, mean, high] = one.values[p.value[1]];
+    return `${names[p.value[1]]}\n${one.name}: ${form(mean)}${high > low ? ` [${form(low)}, ${form(high)}]` : ""}`;
   };
+  const at = one.values.map((v, i) => v && [v[1], i]).filter(Boolean);
+  const spans = one.values.map((v, i) => v && [i, v[0], v[2]]).filter(Boolean);
+  const line = (width, opacity, draw) => ({
+    name: one.name, color, type: "custom", z: one.look === "band" ? 1 : 2, data: spans, encode: { x: [1, 2], y: 0 },
+    tooltip: { formatter: (p) => told({ value: [0, p.value[0]] }) },
+    renderItem: (_, api) => {
+      const [x1, y] = api.coord([api.value(1), api.value(0)]);
+      const [x2] = api.coord([api.value(2), api.value(0)]);
+      return { type: "line", shape: draw(x1, x2, y), style: { stroke: color, lineWidth: width, lineCap: "round", opacity } };
+    },
+  });
+  const along = (x1, x2, y) => ({ x1, x2, y1: y, y2: y });
+  if (one.look === "band") return [line(12, 0.28, along)];
+  if (one.look === "tick") return [line(3, 1, (x1, _, y) => ({ x1, x2: x1, y1: y - 9, y2: y + 9 }))];
+  return [
+    line(2, 1, along),
+    {
+      name: one.name, type: "scatter", data: at, z: 3, symbol: one.look === "square" ? "rect" : "circle",
+      symbolSize: one.look === "square" ? 10 : 11, tooltip: { formatter: told },
+      itemStyle: one.look === "dot" ? { color, opacity: 1 } : hollow(color, t),
+    },
+  ];
 }
 
 /** Left-out predictions against observations, both from the mean of their set. */
@@ -258,7 +300,124 @@ function calibration(data, t) {
   };
 }
 
-const KINDS = { search, lines, pairs, intervals, calibration };
+/** The objective of every run against what was predicted without it, with the interval. */
+function left_out(data, t) {
+  const all = data.points.flatMap(([m, p, half]) => [m, p - half, p + half]);
+  const pad = (Math.max(...all) - Math.min(...all)) * 0.05 || 0.01;
+  const [min, max] = [Math.min(...all) - pad, Math.max(...all) + pad];
+  const axis = (name, extra) => valueAxis(t, name, {
+    min, max, scale: false,
+    axisLabel: { color: t.muted, fontSize: 11, formatter: (v) => v.toFixed(2), showMinLabel: false, showMaxLabel: false },
+    ...extra,
+  });
+  const holds = ([m, p, half]) => Math.abs(m - p) <= half;
+  const group = (name, points, itemStyle, color) => [
+    {
+      name, color, type: "custom", silent: true, z: 1, data: points.map(([m, p, half]) => [m, p - half, p + half]),
+      encode: { x: 0, y: [1, 2] },
+      renderItem: (_, api) => {
+        const [x, y1] = api.coord([api.value(0), api.value(1)]);
+        const [, y2] = api.coord([api.value(0), api.value(2)]);
+        return { type: "line", shape: { x1: x, y1, x2: x, y2 }, style: { stroke: color, lineWidth: 1.5, opacity: 0.7 } };
+      },
+    },
+    {
+      name, type: "scatter", data: points.map(([m, p]) => [m, p]), itemStyle, symbolSize: 8, z: 3,
+      tooltip: { formatter: (p) => `measured ${bits(p.value[0])}\npredicted without it ${bits(p.value[1])} \u00b1${bits(points[p.dataIndex][2])}` },
+    },
+  ];
+  const missed = data.points.filter((p) => !holds(p));
+  const inside = `inside the ${data.level} interval`;
+  const groups = [{ name: inside, look: "dot", tone: "accent" }, { name: "outside", look: "hollow", tone: "warn" }].slice(0, missed.length ? 2 : 1);
+  const shared = base(t, groups.map((g) => g.name));
+  return {
+    ...shared,
+    legend: { ...shared.legend, data: groups.map((g) => key(g, t)) },
+    xAxis: axis("measured, bits per byte", {}),
+    yAxis: axis("predicted without the run", { nameGap: 40 }),
+    series: [
+      {
+        type: "line", data: [[min, min], [max, max]], symbol: "none", silent: true, tooltip: { show: false },
+        lineStyle: { color: t.muted, width: 1, type: "dashed" },
+      },
+      ...group(inside, data.points.filter(holds), { color: t.accent, opacity: 0.9 }, t.accent),
+      ...(missed.length ? group("outside", missed, hollow(t.warn, t), t.warn) : []),
+    ],
+  };
+}
+
+/** Two parts of the objective against each other, both with their intervals. */
+function front(data, t) {
+  const chosen = data.recommended;
+  const cross = ([x, y]) => [x[0], x[1], x[2], y[0], y[1], y[2]];
+  const dot = (name, at, itemStyle, size) => ({
+    name, type: "scatter", z: 3, itemStyle, symbolSize: size,
+    data: at.map((i) => [data.points[i][0][1], data.points[i][1][1], i]),
+    label: { show: true, position: "top", distance: 7, color: t.ink, fontSize: 11, formatter: (p) => `${p.value[2] + 1}` },
+    tooltip: {
+      formatter: (p) => `mixture ${p.value[2] + 1}\n` + data.parts.map((part, k) => `${part} ${bits(data.points[p.value[2]][k][1])}`).join("\n"),
+    },
+  });
+  const others = data.points.map((_, i) => i).filter((i) => i !== chosen);
+  const range = (k) => {
+    const all = data.points.flatMap((p) => [p[k][0], p[k][2]]);
+    const pad = (Math.max(...all) - Math.min(...all)) * 0.08 || 0.01;
+    return { min: Math.min(...all) - pad, max: Math.max(...all) + pad };
+  };
+  const axis = (k, extra) => valueAxis(t, `${data.parts[k]}, bits per byte`, {
+    ...range(k), axisLabel: { color: t.muted, fontSize: 11, formatter: (v) => v.toFixed(2), showMinLabel: false, showMaxLabel: false, hideOverlap: true }, ...extra,
+  });
+  return {
+    ...base(t, chosen === null ? ["on the front"] : ["on the front", "recommended"]),
+    xAxis: axis(0, {}),
+    yAxis: axis(1, { nameGap: 44 }),
+    series: [
+      {
+        type: "custom", silent: true, tooltip: { show: false }, z: 1, data: data.points.map(cross), encode: { x: [0, 2], y: [3, 5] },
+        renderItem: (_, api) => {
+          const v = (k) => api.value(k);
+          const bar = (a, b) => {
+            const [x1, y1] = api.coord(a);
+            const [x2, y2] = api.coord(b);
+            return { type: "line", shape: { x1, y1, x2, y2 }, style: { stroke: t.natural, lineWidth: 1.5 } };
+          };
+          return { type: "group", children: [bar([v(0), v(4)], [v(2), v(4)]), bar([v(1), v(3)], [v(1), v(5)])] };
+        },
+      },
+      dot("on the front", others, hollow(t.accent, t), 10),
+      ...(chosen === null ? [] : [dot("recommended", [chosen], { color: t.accent, opacity: 1 }, 13)]),
+    ],
+  };
+}
+
+/** Three parts or more: an axis for each, a line for each mixture. */
+function parallel(data, t) {
+  const line = (name, at, lineStyle) => ({
+    name, type: "parallel", lineStyle, color: lineStyle.color, smooth: false,
+    data: at.map((i) => ({ name: `mixture ${i + 1}`, value: data.points[i].map((p) => p[1]) })),
+    tooltip: {
+      formatter: (p) => `${p.name}\n` + data.parts.map((part, k) => `${part} ${bits(p.value[k])}`).join("\n"),
+    },
+  });
+  const others = data.points.map((_, i) => i).filter((i) => i !== data.recommended);
+  const shared = base(t, data.recommended === null ? ["on the front"] : ["on the front", "recommended"]);
+  delete shared.grid;
+  return {
+    ...shared,
+    parallel: { left: 50, right: 60, top: 70, bottom: 24 },
+    parallelAxis: data.parts.map((part, k) => ({
+      dim: k, name: part, scale: true, nameGap: 14, nameTextStyle: { color: t.ink, fontSize: 12 },
+      axisLine: { lineStyle: { color: t.muted } }, axisTick: { show: false }, splitNumber: 4,
+      axisLabel: { color: t.muted, fontSize: 11, formatter: (v) => v.toFixed(2) },
+    })),
+    series: [
+      line("on the front", others, { color: t.natural, width: 1.5, opacity: 0.9 }),
+      ...(data.recommended === null ? [] : [line("recommended", [data.recommended], { color: t.accent, width: 3, opacity: 1 })]),
+    ],
+  };
+}
+
+const KINDS = { search, lines, pairs, rows, calibration, left_out, front, parallel };
 
 function draw(plot) {
   const source = document.getElementById(plot.dataset.from);

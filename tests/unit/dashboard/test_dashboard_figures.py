@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 from typing import Any
 
-from dashboard_samples import (
-    DOMAINS,
-    a_report,
-    coefficient,
-    fit,
-    later,
-    losses,
-    natural,
-    random_mixture,
-)
+from dashboard_samples import DOMAINS, later, losses, natural, random_mixture
 
-from cuvee.answer import SetFit
 from cuvee.mixture import Mixture
 from cuvee.records import LossPoint, Run
 from cuvee.states import RunState
 from service.dashboard.figures import best_run, loss_curves, search_curve
-from service.dashboard.report_figures import LawMatrix, report_figures
 
 
 def anything(mixture: Mixture) -> bool:
@@ -119,72 +107,3 @@ def test_loss_curves_name_the_set_that_fell_most() -> None:
     assert [s["name"] for s in figure.data["series"]] == list(DOMAINS)
     assert [p[0] for p in figure.data["series"][0]["points"]] == [1000, 2000]
     assert loss_curves([]) is None
-
-
-def test_every_figure_of_a_report_is_json_and_has_its_table() -> None:
-    figures = report_figures(a_report())
-    assert set(figures) == {"verification", "losses", "search", "calibration"}
-    for figure in figures.values():
-        json.dumps(figure.data, allow_nan=False)
-        assert figure.rows
-        assert all(len(row) == len(figure.header) for row in figure.rows)
-
-
-def test_the_losses_say_how_many_predictions_held() -> None:
-    report = a_report()
-    inside = sum(
-        e.predicted.low <= e.measured.mean <= e.predicted.high
-        for e in report.evaluations
-        if e.measured is not None
-    )
-    assert f"{inside} of 6 measured losses fell inside" in report_figures(report)["losses"].caption
-
-
-def test_calibration_is_centred_so_that_differences_between_sets_flatter_nothing() -> None:
-    data = report_figures(a_report())["calibration"].data
-    for series in data["series"]:
-        observed = [point[1] for point in series["points"]]
-        assert abs(sum(observed) / len(observed)) < 1e-5
-
-
-def test_numbers_that_are_not_finite_stay_out_of_charts() -> None:
-    noise = random.Random(2)
-    broken = fit(0, noise).model_copy(update={"loo_r2": float("nan"), "loo_rmse": float("inf")})
-    bad = (float("nan"), *broken.loo_predicted[1:])
-    broken = broken.model_copy(update={"loo_predicted": bad})
-    figure = report_figures(a_report(fits=(broken, fit(1, noise))))["calibration"]
-    json.dumps(figure.data, allow_nan=False)
-    assert len(figure.data["series"][0]["points"]) == 29
-
-
-def test_the_matrix_shades_by_sign_and_names_the_strongest_help_across_domains() -> None:
-    matrix = LawMatrix.build(a_report().fits)
-    assert matrix is not None
-    for i, (name, cells) in enumerate(matrix.rows):
-        assert name == DOMAINS[i]
-        for j, (value, shade) in enumerate(cells):
-            assert value == coefficient(i, j)
-            assert shade * value > 0
-    assert "helps" in matrix.caption
-    assert "−0.90" in matrix.caption
-
-
-def test_a_huge_matrix_is_cut_to_its_strongest_coefficients() -> None:
-    names = [f"d{n}" for n in range(60)]
-    fits = tuple(
-        SetFit(
-            eval_set=name,
-            runs=100,
-            r2=0.9,
-            loo_rmse=0.01,
-            loo_r2=0.8,
-            coefficients={other: -float(j) for j, other in enumerate(names)},
-            floor=1.0,
-        )
-        for name in names
-    )
-    matrix = LawMatrix.build(fits)
-    assert matrix is not None
-    assert matrix.domains == tuple(names[-24:])
-    assert len(matrix.rows) == 24
-    assert matrix.hidden == 60 * 60 - 24 * 24
