@@ -21,5 +21,5 @@ def weights_of(objective: str, rng: np.random.RandomState) -> Array:
     if objective == "mean":
         return np.full(len(SETS), 1 / len(SETS))
     if objective == "pile_cc":
-        return np.eye(len(SETS))[SETS.index("pile_cc")]
+        return np.asarray(np.eye(len(SETS))[SETS.index("pile_cc")])
     return np.asarray(rng.dirichlet(np.ones(len(SETS))))

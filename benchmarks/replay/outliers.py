@@ -28,7 +28,7 @@ def outliers(tables: Tables, surrogate: str, repeat: int) -> list[Record]:
     planted = train.y[:, cc].copy()
     planted[np.random.RandomState(30_000 + repeat).permutation(64)[:3], 0] += RAISED_BY
     true = tables.test_1m.y[:, cc[0]]
-    values = {}
+    values: dict[str, float] = {}
     for name, y in (("clean", train.y[:, cc]), ("planted", planted)):
         model = SURROGATES[surrogate].fit(Runs.of(train.x, y))
         values |= ranked(name, model.mean(tables.test_1m.x, 0)[:, 0], true)

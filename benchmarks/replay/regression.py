@@ -16,9 +16,8 @@ from benchmarks.replay.objectives import OBJECTIVES, weights_of
 from benchmarks.replay.record import Record
 from benchmarks.replay.score import ranked, score
 from benchmarks.replay.tables import RunTable, Tables
-from cuvee.engine.design import d_optimal
 from cuvee.engine.simplex import Array
-from cuvee.engine.surrogates.base import Runs
+from cuvee.engine.surrogates.base import Indices, Runs
 from cuvee.engine.surrogates.registry import SURROGATES
 
 __all__ = ["AGGREGATE", "Rows", "choose_rows", "regression"]
@@ -29,12 +28,14 @@ AGGREGATE = "trees of the aggregate"
 """RegMix as published: one LightGBM for the objective itself, not one per evaluation set."""
 
 
-def choose_rows(x: Array, n: int, repeat: int, rows: Rows) -> tuple[Array, np.random.RandomState]:
+def choose_rows(x: Array, n: int, repeat: int, rows: Rows) -> tuple[Indices, np.random.RandomState]:
     """Indices into the training table, and the generator that drew them."""
     rng = np.random.RandomState(1000 * n + repeat)
     order = rng.permutation(len(x))
     if rows == "random":
         return order[:n], rng
+    from cuvee.engine.design import d_optimal
+
     half = np.sort(order[: len(x) // 2])
     return half[d_optimal(x[half], n)], rng
 

@@ -51,11 +51,12 @@ def score(model: Model, w: Array, rung: int, table: RunTable) -> dict[str, float
 def coverage(belief: Belief, w: Array, rung: int, table: RunTable) -> float:
     """Share of held-out runs inside the 90 % interval of the objective of a run there.
 
-    A belief is about the noise-free objective; a run has noise too, which is added. Both carry the
-    inflation that leave-one-out asks for.
+    A belief is about the noise-free losses; a run has noise too, which is added to each before
+    the belief's correlation and inflation apply.
     """
-    noise = belief.inflation**2 * (w**2 @ belief.model.noise(rung))
-    sd = np.sqrt(belief.sd(table.x) ** 2 + noise)
+    var = belief.model.var(table.x, rung) + belief.model.noise(rung)
+    each = np.sqrt(var) * w
+    sd = belief.inflation * np.sqrt(np.einsum("ne,ef,nf->n", each, belief.correlation, each))
     outside = np.abs(table.y @ w - belief.mean(table.x)) / sd
     return float(np.mean(outside <= norm.ppf(0.5 + LEVEL / 2)))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cuvee.engine.simplex import Array
+from cuvee.engine.surrogates.base import Indices
 
 __all__ = ["DOMAINS", "SETS", "RunTable", "Tables", "TablesError", "read_tables"]
 
@@ -79,7 +80,7 @@ class RunTable:
     def __len__(self) -> int:
         return len(self.x)
 
-    def rows(self, which: Array) -> RunTable:
+    def rows(self, which: Indices) -> RunTable:
         return RunTable(self.x[which], self.y[which])
 
 

@@ -1,0 +1,133 @@
+"""How long one proposal takes: ours on growing histories, and Ax's on the same one.
+
+Measured with one thread, from records to proposal, nothing fitted before. The history of 500 runs
+is the first 412, 60 and 28 rows of the tables at 1M, 60M and 1B; others take the same parts of what
+they ask for. Ax (``ax-platform``) is given the same runs through its ``Client``: 16 free shares
+whose sum is at most one, the size as an ordered choice, and either the objective as one metric
+(which is the cheaper for it) or all 13 losses with their mean as objective.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from importlib.util import find_spec
+
+import numpy as np
+
+from benchmarks.replay.market import history_of, problem_of
+from benchmarks.replay.record import Record
+from benchmarks.replay.tables import DOMAINS, SETS, RunTable, Tables
+from cuvee.engine.problems import log_linear_world
+from cuvee.engine.propose import propose
+from cuvee.mixture import Mixture
+from cuvee.records import History, Observation, Proposal
+
+__all__ = ["time_ax", "time_domains", "time_proposal"]
+
+_PARTS = (412, 60, 28)  # of 500
+
+
+def parts_of(tables: Tables, runs: int) -> list[RunTable]:
+    """The first rows at 1M, 60M and 1B, ``runs`` in all."""
+    counts = [round(runs * part / sum(_PARTS)) for part in _PARTS]
+    counts[0] = runs - sum(counts[1:])
+    cheap = RunTable(
+        *(
+            np.concatenate([getattr(t, f) for t in (tables.train, tables.test_1m)])
+            for f in ("x", "y")
+        )
+    )
+    return [
+        RunTable(table.x[:count], table.y[:count])
+        for table, count in zip((cheap, tables.test_60m, tables.test_1b), counts, strict=True)
+    ]
+
+
+def time_proposal(tables: Tables, runs: int, repeat: int) -> list[Record]:
+    """Seconds of one proposal of the default strategy after ``runs`` runs."""
+    levels = parts_of(tables, runs)
+    w = np.full(len(SETS), 1 / len(SETS))
+    # Room for one more run everywhere, so that the choice of the rung is part of the work.
+    problem = problem_of(
+        "B2", "multi_fidelity", [0, 1, 2], [2 * len(t) + 1 for t in levels], w, tables, repeat
+    )
+    history = history_of(levels)
+    begin = time.perf_counter()
+    propose(problem, history, seed=repeat)
+    seconds = time.perf_counter() - begin
+    return [Record("time", "17 domains", "multi_fidelity", runs, repeat, {"seconds": seconds})]
+
+
+def time_domains(domains: int, runs: tuple[int, int], repeat: int) -> list[Record]:
+    """Seconds of one proposal in a synthetic world with many domains and 13 evaluation sets."""
+    rng = np.random.default_rng(repeat)
+    optimum = rng.dirichlet(np.full(domains, 0.3))
+    world = log_linear_world(rng, optimum, noise=(0.01, 0.01), weights=np.ones(13))
+    problem = world.problem(
+        (runs[0] + 1, runs[1] + 9), strategy="multi_fidelity", costs=(0.01, 1.0)
+    )
+    observations: list[Observation] = []
+    for rung, count in enumerate(runs):
+        for shares in rng.dirichlet(np.full(domains, 0.5), size=count):
+            mixture = Mixture.from_shares(world.names, shares.tolist())
+            run = Proposal(mixture=mixture, rung=rung, seed=0, reason="given")
+            observations.append(world.observe(run, f"r{len(observations):05d}"))
+    history = History(observations=tuple(observations))
+    begin = time.perf_counter()
+    propose(problem, history, seed=repeat)
+    seconds = time.perf_counter() - begin
+    values = {"seconds": seconds}
+    name = f"{domains} domains"
+    return [Record("time", name, "multi_fidelity", sum(runs), repeat, values)]
+
+
+def time_ax(tables: Tables, runs: int, metrics: int, repeat: int) -> list[Record]:
+    """Seconds of Ax's next trial after the same runs; nothing where Ax is not installed.
+
+    Args:
+        tables: The run tables.
+        runs: How many runs it is given.
+        metrics: 1 for the mean of the losses, 13 for each loss.
+        repeat: Seed.
+    """
+    if find_spec("ax") is None:
+        return []
+    logging.getLogger("ax").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        seconds = _ax(tables, runs, metrics, repeat)
+    method = f"Ax, {metrics} metric{'s' * (metrics > 1)}"
+    return [Record("time", "17 domains", method, runs, repeat, {"seconds": seconds})]
+
+
+def _ax(tables: Tables, runs: int, metrics: int, repeat: int) -> float:
+    from ax.api.client import Client
+    from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+
+    free = DOMAINS[:-1]
+    client = Client(random_seed=repeat)
+    client.configure_experiment(
+        parameters=[
+            *(
+                RangeParameterConfig(name=d, bounds=(0.0, 1.0), parameter_type="float")
+                for d in free
+            ),
+            ChoiceParameterConfig(
+                name="rung", values=[0, 1, 2], parameter_type="int", is_ordered=True
+            ),
+        ],
+        parameter_constraints=[f"{' + '.join(free)} <= 1"],
+    )
+    names = ("loss",) if metrics == 1 else SETS
+    client.configure_optimization(" ".join(f"- {1 / len(names)}*{name}" for name in names))
+    client.configure_generation_strategy(initialization_budget=0)
+    for rung, table in enumerate(parts_of(tables, runs)):
+        for p, y in zip(table.x.tolist(), table.y, strict=True):
+            losses = [float(y.mean())] if metrics == 1 else y.tolist()
+            trial = client.attach_trial({**dict(zip(free, p[:-1], strict=True)), "rung": rung})
+            client.complete_trial(trial, raw_data=dict(zip(names, losses, strict=True)))
+    begin = time.perf_counter()
+    client.get_next_trials(max_trials=1)
+    return time.perf_counter() - begin
