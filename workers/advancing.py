@@ -72,6 +72,7 @@ def _write(rt: Runtime, decision: Decision, write: Write) -> None:
 def _decide(decision: Decision) -> Write:
     """Let the engine compute; returns what to write."""
     from cuvee import engine  # scipy: not for workers that only train
+    from cuvee.engine import doctor
 
     job, token = decision.job_id, decision.token
     problem, history, seed = decision.problem, decision.history, decision.seed
@@ -90,16 +91,32 @@ def _decide(decision: Decision) -> Write:
             seed=seed,
         )
         return lambda session: advance.finish(session, job, token, report)
+    diagnosis = None
+    if not decision.diagnosed and (decision.stop or doctor.ready(problem, history)):
+        diagnosis = doctor.diagnose(problem, history)
     stop = decision.stop or engine.should_stop(problem, history)
     if stop.stop:
         recommendation = engine.recommend(problem, history, seed)
         proposals = engine.plan_verification(problem, recommendation, seed)
         return lambda session: advance.start_verification(
-            session, job, token, recommendation, proposals, stop.reason, engine_version=version
+            session,
+            job,
+            token,
+            recommendation,
+            proposals,
+            stop.reason,
+            diagnosis=diagnosis,
+            engine_version=version,
         )
     proposals = engine.propose(problem, history, seed, decision.count)
     return lambda session: advance.complete_proposals(
-        session, job, token, proposals, decision.digest, engine_version=version
+        session,
+        job,
+        token,
+        proposals,
+        decision.digest,
+        diagnosis=diagnosis,
+        engine_version=version,
     )
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
+from cuvee.answer import Diagnosis
 from cuvee.mixture import Mixture
 from cuvee.records import (
     Corpus,
     CorpusManifest,
+    EarlierRun,
     EvalLoss,
     Event,
+    Explanation,
     Job,
     JobProgress,
     LossPoint,
@@ -26,7 +28,7 @@ from cuvee.records import (
     Purpose,
     Run,
 )
-from cuvee.spec import CorpusSpec, JobSpec
+from cuvee.spec import CorpusSpec, JobSpec, Rung
 from cuvee.states import CorpusState, JobState, RunState
 from service.db.models import (
     CorpusRow,
@@ -43,6 +45,7 @@ __all__ = [
     "canonical_hash",
     "corpus_record",
     "document",
+    "earlier_record",
     "event_record",
     "is_id",
     "is_text",
@@ -50,7 +53,6 @@ __all__ = [
     "job_spec",
     "losses_of",
     "mixture_of",
-    "objective_of",
     "observation_record",
     "pending_record",
     "point_record",
@@ -107,15 +109,6 @@ def losses_of(row: ObservationRow | EvalPointRow, eval_sets: Sequence[str]) -> d
     }
 
 
-def objective_of(arrays: Arrays, weights: Sequence[float]) -> float:
-    """The weighted mean of bits per byte."""
-    return math.fsum(
-        weight * nats / (math.log(2) * size)
-        for weight, nats, size in zip(weights, arrays["nats"], arrays["bytes"], strict=True)
-        if weight > 0
-    )
-
-
 def mixture_of(run: RunRow, domains: Sequence[str]) -> Mixture:
     """A run's mixture exactly as it was proposed: it is not normalised a second time."""
     return Mixture.model_construct(dict(zip(domains, run.shares, strict=True)))
@@ -139,7 +132,8 @@ def corpus_record(row: CorpusRow) -> Corpus:
     )
 
 
-def job_record(row: JobRow, progress: JobProgress) -> Job:
+def job_record(row: JobRow, progress: JobProgress, diagnosis: dict[str, Any] | None = None) -> Job:
+    """A job as the API shows it; ``diagnosis`` only when one job is read."""
     return Job(
         id=row.id,
         name=row.name,
@@ -148,6 +142,7 @@ def job_record(row: JobRow, progress: JobProgress) -> Job:
         corpus_id=row.corpus_id,
         progress=progress,
         stop_reason=row.stop_reason,
+        diagnosis=None if diagnosis is None else Diagnosis.model_validate(diagnosis),
         error=_problem(row.error),
         created_at=row.created_at,
         updated_at=row.updated_at,
@@ -161,6 +156,7 @@ def run_record(
     job: JobRow,
     observation: ObservationRow | None,
     lease: RunLeaseRow | None,
+    explanation: dict[str, Any] | None,
     curve: tuple[LossPoint, ...] | None = None,
 ) -> Run:
     """A run as the API shows it; ``curve`` only when one run is read."""
@@ -177,6 +173,7 @@ def run_record(
         seed=run.seed,
         attempt=run.attempt,
         reason=run.reason,
+        explanation=None if explanation is None else Explanation.model_validate(explanation),
         progress=1.0 if state is RunState.SUCCEEDED else lease.progress if lease else None,
         objective=None if observation is None else observation.objective,
         losses=None if observation is None else losses_of(observation, job.eval_sets or []),
@@ -210,6 +207,21 @@ def observation_record(run: RunRow, row: ObservationRow, job: JobRow) -> Observa
         seconds=row.seconds,
         purpose=_PURPOSE.validate_python(run.purpose),
         label=run.label,
+    )
+
+
+def earlier_record(
+    run: RunRow, row: ObservationRow, job: JobRow, rung: Rung, *, same_corpus: bool
+) -> EarlierRun:
+    """A measured run of another job, as that job's successors see it."""
+    return EarlierRun(
+        source=job.id,
+        run_id=run.id,
+        rung=rung,
+        same_corpus=same_corpus,
+        mixture=mixture_of(run, job.domains or []),
+        seed=run.seed,
+        losses=losses_of(row, job.eval_sets or []),
     )
 
 

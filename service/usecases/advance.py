@@ -20,14 +20,14 @@ from typing import Literal
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from cuvee.answer import Recommendation, Report
+from cuvee.answer import Diagnosis, Recommendation, Report
 from cuvee.errors import ConflictError, FencedError, SpecError
 from cuvee.records import CorpusManifest, History, Problem, Proposal, SearchProblem, StopDecision
 from cuvee.spec import JobSpec, Record
 from cuvee.states import CorpusState, JobState
 from service.db.mapping import document, job_spec
 from service.db.models import AdvanceClaimRow, CorpusRow, JobRow, new_id
-from service.db.repositories import jobs, runs
+from service.db.repositories import histories, jobs, runs
 from service.queue import ADVANCE, enqueue
 from service.usecases.corpora import corpus_problem
 from service.usecases.lifecycle import cancel_runs, fail_job, move_job, ring_runs
@@ -54,7 +54,9 @@ class Decision(Record):
 
     In phase ``searching``: if ``stop`` is set, or the engine's own rule says stop, recommend and
     call ``start_verification``; else propose ``count`` runs and call ``complete_proposals``. In
-    phase ``reporting``: build the report from ``recommendation`` and call ``finish``.
+    phase ``reporting``: build the report from ``recommendation`` and call ``finish``. Until the
+    job is ``diagnosed``, either call in phase ``searching`` takes the doctor's findings along once
+    the anchors have run.
     """
 
     job_id: str
@@ -66,6 +68,7 @@ class Decision(Record):
     count: int
     seed: int
     stop: StopDecision | None
+    diagnosed: bool
     recommendation: Recommendation | None
     name: str | None
     corpus_digest: str
@@ -103,7 +106,7 @@ def begin(
     if step is None:
         return None
     phase, count, stop = step
-    history = runs.history(session, job)
+    history = histories.history_of(session, job)
     digest = history_digest(history)
     if phase == "searching" and stop is None and job.settled_digest == digest:
         return None
@@ -133,6 +136,7 @@ def begin(
         count=count,
         seed=seed,
         stop=stop,
+        diagnosed=jobs.diagnosis(session, job.id) is not None,
         recommendation=None
         if recommendation is None
         else Recommendation.model_validate(recommendation),
@@ -217,6 +221,8 @@ def history_digest(history: History) -> str:
         ",".join(sorted(run.run_id for run in group))
         for group in (history.observations, history.pending, history.failed)
     ]
+    if history.earlier:
+        parts.append(",".join(sorted(run.run_id for run in history.earlier)))
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 
@@ -245,9 +251,10 @@ def complete_proposals(
     proposals: Sequence[Proposal],
     observation_digest: str,
     *,
+    diagnosis: Diagnosis | None = None,
     engine_version: str = "",
 ) -> tuple[str, ...]:
-    """Store what the engine proposed and queue the runs; returns their ids.
+    """Store what the engine proposed, and found out, and queue the runs; returns their ids.
 
     No proposals means that the engine waits for runs in flight. With none in flight nothing could
     ever change its answer, so the job fails.
@@ -265,6 +272,7 @@ def complete_proposals(
         )
     job.settled_digest = None if proposals else claim.digest
     job.advance_losses = 0
+    _diagnosed(session, job, diagnosis)
     if not proposals and not runs.in_flight(session, job.id):
         said = "the engine proposed nothing, did not stop, and no run is in flight"
         fail_job(session, job, Problem(code="engine_failed", message=said))
@@ -282,6 +290,7 @@ def start_verification(
     proposals: Sequence[Proposal],
     stop_reason: str,
     *,
+    diagnosis: Diagnosis | None = None,
     engine_version: str = "",
 ) -> bool:
     """End the search: store the recommendation and queue the verification.
@@ -298,6 +307,7 @@ def start_verification(
     job, claim = _claimed(session, job_id, token)
     job.stop_reason = job.stop_reason or stop_reason
     job.advance_losses = 0
+    _diagnosed(session, job, diagnosis)
     if runs.in_flight(session, job.id):
         _close_claim(session, job)
         return False
@@ -311,6 +321,19 @@ def start_verification(
     job.runs_planned = runs.worth(session, job.id)
     _close_claim(session, job)
     return True
+
+
+def _diagnosed(session: Session, job: JobRow, diagnosis: Diagnosis | None) -> None:
+    """Store the doctor's findings on a locked job, and tell those who watch it."""
+    if diagnosis is None:
+        return
+    job.diagnosis = document(diagnosis)
+    facts = {
+        "anchors": diagnosis.anchors,
+        "repeats": diagnosis.repeats,
+        "warnings": list(diagnosis.warnings),
+    }
+    jobs.append_event(session, job, "job.diagnosed", facts)
 
 
 def finish(session: Session, job_id: str, token: str, report: Report) -> None:

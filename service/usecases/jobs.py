@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cuvee.answer import Report
-from cuvee.errors import ConflictError, NotFoundError
+from cuvee.errors import ConflictError, NotFoundError, SpecError
 from cuvee.records import CorpusManifest, Event, Job, Page, SearchProblem
 from cuvee.spec import JobSpec
 from cuvee.states import CorpusState, JobState
@@ -22,7 +22,7 @@ from service.usecases.lifecycle import cancel_runs, move_job, ring_runs, settle
 from service.usecases.naming import name_taken
 from service.usecases.paging import check_limit, decode_cursor, page_of
 from service.usecases.progress import progress_of
-from service.usecases.validation import check_against
+from service.usecases.validation import check_against, check_warm_start
 
 __all__ = [
     "cancel_job",
@@ -47,7 +47,8 @@ def create_job(
 
     Raises:
         NotFoundError: If there is no such corpus.
-        SpecError: If the specification does not fit the corpus, or nothing is feasible.
+        SpecError: If the specification does not fit the corpus, nothing is feasible, or there is no
+            such job to start warm from.
         ConflictError: If the corpus has failed, or the name is taken (``details["id"]``).
         IdempotencyError: If the key was used for another request.
     """
@@ -61,6 +62,7 @@ def create_job(
             f"there is no corpus {spec.corpus!r}: register it first", corpus=spec.corpus
         )
     _check_corpus(spec, corpus)
+    sources = _sources(session, tenant_id, spec)
     spec_hash = canonical_hash(spec)
     row = JobRow(
         id=job_id,
@@ -71,6 +73,7 @@ def create_job(
         spec_hash=spec_hash,
         seed=spec.seed,
         concurrency=spec.concurrency,
+        warm_start=sources,
     )
     if spec.budget.max_seconds is not None:
         row.deadline_at = func.now() + timedelta(seconds=spec.budget.max_seconds)
@@ -101,6 +104,33 @@ def _check_corpus(spec: JobSpec, corpus: CorpusRow) -> None:
     check_against(spec, corpus)
     if corpus.manifest is not None:
         SearchProblem.build(spec, CorpusManifest.model_validate(corpus.manifest))
+
+
+def _sources(session: Session, tenant_id: str, spec: JobSpec) -> list[str] | None:
+    """Ids of the jobs to start warm from; they need not have ended, for their runs are read anew.
+
+    Raises:
+        SpecError: If the tenant has no such job, or it has ended without a measured run.
+    """
+    if spec.warm_start is None:
+        return None
+    found: dict[str, JobRow] = {}
+    for reference in spec.warm_start.jobs:
+        row = jobs.find(session, tenant_id, reference)
+        if row is None:
+            raise SpecError(
+                f"warm_start.jobs names {reference!r}: there is no such job",
+                field="warm_start.jobs",
+            )
+        if JobState(row.state).terminal and not progress_of(session, [row])[row.id].runs_done:
+            raise SpecError(
+                f"warm_start.jobs names {reference!r}, which {_ended(row.state)} without a "
+                "measured run: leave it out",
+                field="warm_start.jobs",
+            )
+        found[row.id] = row
+    check_warm_start(spec, [session.get_one(CorpusRow, row.corpus_id) for row in found.values()])
+    return list(found)
 
 
 def _name_taken(session: Session, tenant_id: str, spec: JobSpec, spec_hash: str) -> ConflictError:
@@ -243,4 +273,5 @@ def _locked(session: Session, tenant_id: str, reference: str) -> JobRow:
 def _record(session: Session, row: JobRow) -> Job:
     session.flush()
     session.refresh(row)
-    return job_record(row, progress_of(session, [row])[row.id])
+    progress = progress_of(session, [row])[row.id]
+    return job_record(row, progress, jobs.diagnosis(session, row.id))

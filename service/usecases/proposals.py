@@ -74,6 +74,9 @@ def insert_runs(
                 reason=proposal.reason,
                 predicted={n: document(p) for n, p in proposal.predicted.items()},
                 acquisition=proposal.acquisition,
+                explanation=None
+                if proposal.explanation is None
+                else document(proposal.explanation),
                 seconds=seconds,
             )
         )

@@ -12,10 +12,10 @@ from typing import Literal
 from sqlalchemy.orm import Session
 
 from cuvee.errors import NotFoundError, SpecError
-from cuvee.records import EvalLoss, LossPoint, Page, Problem, Run
+from cuvee.records import EvalLoss, LossPoint, Page, Problem, Run, measured_objective
 from cuvee.states import RunState
 from service.db.mapping import (
-    objective_of,
+    job_spec,
     point_record,
     run_record,
     to_arrays,
@@ -109,7 +109,7 @@ def observe(
         SpecError: If the losses are not finite or not of exactly the job's evaluation sets.
     """
     job, run = lock_run(session, run_id, attempt)
-    eval_sets, weights = job.eval_sets or [], job.weights or []
+    eval_sets = job.eval_sets or []
     check_losses(losses, eval_sets)
     if not math.isfinite(seconds) or seconds < 0 or train_tokens < 0:
         raise SpecError(
@@ -122,7 +122,8 @@ def observe(
     if run.state == RunState.LEASED:
         start(session, job, run)
     arrays = to_arrays(losses, eval_sets)
-    objective = objective_of(arrays, weights)
+    weights = dict(zip(eval_sets, job.weights or [], strict=True))
+    objective = measured_objective(job_spec(job).objective, weights, losses)
     session.add(
         ObservationRow(
             run_seq=run.run_seq,
@@ -288,10 +289,10 @@ def get_run(session: Session, tenant_id: str, run_id: str) -> Run:
     found = runs.find(session, tenant_id, run_id)
     if found is None:
         raise NotFoundError(f"there is no run {run_id!r}", run=run_id)
-    run, job, measured, lease = found
+    run, job, measured, lease, explanation = found
     eval_sets = job.eval_sets or []
     curve = tuple(point_record(row, eval_sets) for row in runs.curve(session, run))
-    return run_record(run, job, measured, lease, curve)
+    return run_record(run, job, measured, lease, explanation, curve)
 
 
 def list_runs(
@@ -317,6 +318,9 @@ def list_runs(
     rows = runs.page(session, job.id, wanted, None if after is None else int(after), limit + 1)
     kept, following = page_of(rows, limit, scope, lambda row: row[0].run_seq)
     return Page[Run](
-        items=tuple(run_record(run, job, measured, lease) for run, measured, lease in kept),
+        items=tuple(
+            run_record(run, job, measured, lease, explanation)
+            for run, measured, lease, explanation in kept
+        ),
         next_cursor=following,
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cuvee.errors import SpecError
 from cuvee.feasible import FeasibleSet
 from cuvee.spec import CorpusSpec, JobSpec
 from service.db.models import CorpusRow
 
-__all__ = ["check_against"]
+__all__ = ["check_against", "check_warm_start"]
 
 
 def check_against(spec: JobSpec, corpus: CorpusRow) -> None:
@@ -24,10 +24,33 @@ def check_against(spec: JobSpec, corpus: CorpusRow) -> None:
     eval_sets = names + [domain.name for domain in registered.evaluation_only]
     FeasibleSet.build(names, spec.constraints)
     _check_known("baseline", spec.baseline or {}, names, "domains")
-    _check_known("objective.weights", spec.objective.weights or {}, eval_sets, "evaluation sets")
+    _check_known("objective", spec.objective.named_sets, eval_sets, "evaluation sets")
+    guarded = {guardrail.eval_set for guardrail in spec.guardrails}
+    _check_known("guardrails", guarded, eval_sets, "evaluation sets")
+    splits = {} if spec.warm_start is None else spec.warm_start.splits
+    parts = {part for portions in splits.values() for part in portions}
+    _check_known("warm_start.splits", parts, names, "domains")
 
 
-def _check_known(field: str, given: dict[str, float], known: Sequence[str], what: str) -> None:
+def check_warm_start(spec: JobSpec, corpora: Iterable[CorpusRow]) -> None:
+    """Check what a job says of earlier jobs' domains against the corpora of those jobs.
+
+    Raises:
+        SpecError: If it splits a domain that none of them has.
+    """
+    splits = set() if spec.warm_start is None else set(spec.warm_start.splits)
+    registered = (CorpusSpec.model_validate(corpus.spec) for corpus in corpora)
+    known = sorted({domain.name for earlier in registered for domain in earlier.domains})
+    unknown = sorted(splits - set(known))
+    if unknown:
+        raise SpecError(
+            f"warm_start.splits names domains {unknown} that the earlier jobs do not have; they "
+            f"have {known}",
+            field="warm_start.splits",
+        )
+
+
+def _check_known(field: str, given: Iterable[str], known: Sequence[str], what: str) -> None:
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise SpecError(

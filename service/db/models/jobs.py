@@ -78,6 +78,10 @@ class JobRow(Base):
     eval_sets: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     weights: Mapped[list[float] | None] = mapped_column(Doubles)
     runs_planned: Mapped[int | None]
+    # Ids of the jobs that the search starts warm from, as their names were understood.
+    warm_start: Mapped[list[str] | None] = mapped_column(ARRAY(Id))
+    # The objective doctor's findings; as long as a job has evaluation sets, so read when asked for.
+    diagnosis: Mapped[dict[str, Any] | None] = mapped_column(deferred=True, deferred_raiseload=True)
     deadline_at: Mapped[datetime | None]
     stop_reason: Mapped[str | None]
     # Digest of the history from which the engine last proposed nothing; asking again is pointless.
@@ -143,6 +147,7 @@ class ProposalRow(Base):
     reason: Mapped[str]
     predicted: Mapped[dict[str, Any]]
     acquisition: Mapped[float | None]
+    explanation: Mapped[dict[str, Any] | None]
     seconds: Mapped[float]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

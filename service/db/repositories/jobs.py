@@ -27,6 +27,7 @@ from service.queue import ADVANCE
 __all__ = [
     "append_event",
     "claim",
+    "diagnosis",
     "drop_claim",
     "due_for_advance",
     "events",
@@ -79,6 +80,14 @@ def page(
     if before is not None:
         query = query.where(JobRow.id < before)
     return list(session.scalars(query.order_by(JobRow.id.desc()).limit(limit)))
+
+
+def diagnosis(session: Session, job_id: str) -> dict[str, Any] | None:
+    """The objective doctor's findings; None until there are any."""
+    found: dict[str, Any] | None = session.scalars(
+        select(JobRow.diagnosis).where(JobRow.id == job_id)
+    ).one()
+    return found
 
 
 def append_event(session: Session, job: JobRow, type_: str, payload: dict[str, Any]) -> int:

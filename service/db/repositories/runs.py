@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
@@ -22,15 +22,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from cuvee.records import History, Observation, PendingRun
 from cuvee.states import JobState, RunState
-from service.db.mapping import is_id, observation_record, pending_record
+from service.db.mapping import is_id
 from service.db.models import (
     ArtifactRow,
     EvalPointRow,
     JobRow,
     ObservationRow,
     OutboxRow,
+    ProposalRow,
     RunAttemptRow,
     RunLeaseRow,
     RunRow,
@@ -49,7 +49,6 @@ __all__ = [
     "find",
     "free_leases",
     "get",
-    "history",
     "idle_leases",
     "is_expired",
     "in_flight",
@@ -63,6 +62,10 @@ __all__ = [
     "share_lease",
     "worth",
 ]
+
+
+_Document: TypeAlias = dict[str, Any] | None
+"""A column that holds a record, or nothing."""
 
 
 def add(session: Session, rows: Sequence[RunRow]) -> None:
@@ -102,12 +105,13 @@ def job_of(session: Session, run_id: str) -> str | None:
 
 def find(
     session: Session, tenant_id: str, run_id: str
-) -> tuple[RunRow, JobRow, ObservationRow | None, RunLeaseRow | None] | None:
-    """A run with its job, measurement and lease."""
+) -> tuple[RunRow, JobRow, ObservationRow | None, RunLeaseRow | None, _Document] | None:
+    """A run with its job, measurement, lease and the proposal's explanation."""
     if not is_id(run_id):
         return None
     row = session.execute(
-        select(RunRow, JobRow, ObservationRow, RunLeaseRow)
+        select(RunRow, JobRow, ObservationRow, RunLeaseRow, ProposalRow.explanation)
+        .join(ProposalRow, ProposalRow.id == RunRow.proposal_id)
         .join(JobRow, JobRow.id == RunRow.job_id)
         .outerjoin(ObservationRow, ObservationRow.run_seq == RunRow.run_seq)
         .outerjoin(RunLeaseRow, RunLeaseRow.run_id == RunRow.id)
@@ -118,10 +122,11 @@ def find(
 
 def page(
     session: Session, job_id: str, state: RunState | None, after: int | None, limit: int
-) -> list[tuple[RunRow, ObservationRow | None, RunLeaseRow | None]]:
-    """Oldest first, from just above ``run_seq`` ``after``."""
+) -> list[tuple[RunRow, ObservationRow | None, RunLeaseRow | None, _Document]]:
+    """Oldest first, from just above ``run_seq`` ``after``; with the proposals' explanations."""
     query = (
-        select(RunRow, ObservationRow, RunLeaseRow)
+        select(RunRow, ObservationRow, RunLeaseRow, ProposalRow.explanation)
+        .join(ProposalRow, ProposalRow.id == RunRow.proposal_id)
         .outerjoin(ObservationRow, ObservationRow.run_seq == RunRow.run_seq)
         .outerjoin(RunLeaseRow, RunLeaseRow.run_id == RunRow.id)
         .where(RunRow.job_id == job_id)
@@ -300,27 +305,6 @@ def add_artifact(session: Session, values: dict[str, Any]) -> None:
         .values(values)
         .on_conflict_do_nothing(index_elements=["run_id", "attempt", "uri"])
     )
-
-
-def history(session: Session, job: JobRow) -> History:
-    """Everything the engine may look at, oldest run first."""
-    rows: Iterable[tuple[RunRow, ObservationRow | None]] = session.execute(
-        select(RunRow, ObservationRow)
-        .outerjoin(ObservationRow, ObservationRow.run_seq == RunRow.run_seq)
-        .where(RunRow.job_id == job.id, RunRow.state != RunState.CANCELLED)
-        .order_by(RunRow.run_seq)
-    )
-    observations: list[Observation] = []
-    pending: list[PendingRun] = []
-    failed: list[PendingRun] = []
-    for run, measured in rows:
-        if measured is not None:
-            observations.append(observation_record(run, measured, job))
-        elif run.state == RunState.FAILED:
-            failed.append(pending_record(run, job))
-        else:
-            pending.append(pending_record(run, job))
-    return History(observations=tuple(observations), pending=tuple(pending), failed=tuple(failed))
 
 
 def failures(session: Session, job_id: str) -> list[tuple[str, str | None, str, int]]:
