@@ -6,12 +6,22 @@ import os
 import platform
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 __all__ = ["provenance"]
 
-_PACKAGES = ("numpy", "torch", "transformers", "tokenizers")
+_PACKAGES = (
+    "numpy",
+    "scipy",
+    "torch",
+    "gpytorch",
+    "botorch",
+    "lightgbm",
+    "ax-platform",
+    "transformers",
+    "tokenizers",
+)
 
 
 def provenance() -> dict[str, object]:
@@ -22,13 +32,21 @@ def provenance() -> dict[str, object]:
         + ("+" if _git("status", "--porcelain") else ""),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _module() -> str:
     path = Path(sys.argv[0]).resolve()
-    return ".".join(path.relative_to(Path(__file__).parents[1]).with_suffix("").parts)
+    parts = path.relative_to(Path(__file__).parents[1]).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__main__" else parts)
 
 
 def _git(*arguments: str) -> str:

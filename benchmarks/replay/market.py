@@ -49,9 +49,9 @@ class Market:
             raise AssertionError(f"not a row of rung {rung}: {mixture.root}")
         return nearest
 
-    def buy(self, proposal: Proposal, number: int) -> Observation:
+    def buy(self, proposal: Proposal, run_id: str) -> Observation:
         losses = self.tables[proposal.rung].y[self.row(proposal.rung, proposal.mixture)]
-        return _observation(number, proposal.rung, proposal.mixture, proposal.seed, losses)
+        return _observation(run_id, proposal.rung, proposal.mixture, proposal.seed, losses)
 
     def regret(self, answer: Mixture) -> dict[str, float]:
         """Normalised regret, and the rank among the rows (0 = best)."""
@@ -145,15 +145,15 @@ def history_of(levels: Sequence[RunTable]) -> History:
     ]
     return History(
         observations=tuple(
-            _observation(i, rung, mixture, i, losses)
+            _observation(f"r{i:05d}", rung, mixture, i, losses)
             for i, (rung, mixture, losses) in enumerate(rows)
         )
     )
 
 
-def _observation(number: int, rung: int, mixture: Mixture, seed: int, losses: Array) -> Observation:
+def _observation(run_id: str, rung: int, mixture: Mixture, seed: int, losses: Array) -> Observation:
     return Observation(
-        run_id=f"r{number:05d}",
+        run_id=run_id,
         rung=rung,
         mixture=mixture,
         seed=seed,

@@ -9,16 +9,14 @@ under it is over cost, from the first budget to the last, straight between budge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.replay.market import Market, market_of
+from benchmarks.loop import spend
+from benchmarks.replay.market import market_of
 from benchmarks.replay.record import Record
 from benchmarks.replay.tables import Tables
-from cuvee.engine.propose import answer_mixture, propose
-from cuvee.records import History, Observation, Proposal
 from cuvee.spec import StrategyName
 
 __all__ = ["BUDGETS", "LADDERS", "Ladder", "search"]
@@ -28,8 +26,6 @@ BUDGETS = {
     "B2": (0.128, 0.512, 1.0, 2.0, 4.0, 8.0),
 }
 """In units of one run at the target."""
-
-_BATCH = 32  # cheap runs per proposal: what so many workers would have in flight
 
 
 @dataclass(frozen=True)
@@ -61,52 +57,15 @@ LADDERS = {
 
 
 def search(tables: Tables, protocol: str, method: str, objective: str, seed: int) -> list[Record]:
-    """One search, answered at every budget that it could spend anything of."""
+    """One search, answered at every budget; the last record has the area too."""
     ladder = LADDERS[method]
     market = market_of(tables, protocol, ladder.strategy, ladder.runs, objective, seed)
-    budgets = list(BUDGETS[protocol])
-    history, spent = History(), 0.0
-    found: list[Record] = []
-
-    def answer_at(budget: float) -> None:
-        answer = answer_mixture(market.problem, history, seed, pool=market.pool)
-        values = market.regret(answer) | _bought(market, history) | {"spent": spent}
-        found.append(Record(protocol, objective, method, budget, seed, values))
-
-    while budgets:
-        bought: list[Observation] = []
-        for proposal in _proposals(market, history, seed):
-            cost = market.costs[proposal.rung]
-            if bought and spent + cost > budgets[0] + 1e-9:
-                break  # first answer at the budget that is used up
-            while budgets and spent + cost > budgets[0] + 1e-9:
-                answer_at(budgets.pop(0))
-            if not budgets:
-                break
-            number = len(history.observations) + len(bought)
-            bought.append(market.buy(proposal, number))
-            spent += cost
-        if not bought:
-            break
-        history = History(observations=(*history.observations, *bought))
-    for budget in budgets:
-        answer_at(budget)
+    budgets = BUDGETS[protocol]
+    found = []
+    for answer in spend(market.problem, market.costs, budgets, seed, market.buy, market.pool):
+        values = market.regret(answer.mixture) | {"spent": answer.spent}
+        values |= {f"runs_{s}": float(n) for s, n in zip(market.sizes, answer.runs, strict=True)}
+        found.append(Record(protocol, objective, method, answer.budget, seed, values))
     regrets = [record.values["regret"] for record in found]
-    found[-1].values["area"] = float(np.trapezoid(regrets, BUDGETS[protocol]))
+    found[-1].values["area"] = float(np.trapezoid(regrets, budgets))
     return found
-
-
-def _proposals(market: Market, history: History, seed: int) -> Sequence[Proposal]:
-    """The next runs: a batch below the target, one at it."""
-    spent = np.bincount([o.rung for o in history.observations], minlength=len(market.costs))
-    cheap = int(market.problem.rungs[0].runs - spent[0]) if len(market.costs) > 1 else 0
-    count = min(max(cheap, 1), _BATCH)
-    proposals = propose(market.problem, history, seed, count, pool=market.pool)
-    if proposals and proposals[0].rung == market.problem.target:
-        return proposals[:1]
-    return [q for q in proposals if q.rung != market.problem.target]
-
-
-def _bought(market: Market, history: History) -> dict[str, float]:
-    rungs = [o.rung for o in history.observations]
-    return {f"runs_{size}": float(rungs.count(r)) for r, size in enumerate(market.sizes)}
