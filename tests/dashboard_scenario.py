@@ -10,6 +10,7 @@ from dashboard_samples import (
     DOMAINS,
     TOKENS,
     WEIGHTS,
+    explanation,
     law,
     losses,
     natural,
@@ -18,7 +19,7 @@ from dashboard_samples import (
 )
 from sqlalchemy.orm import Session
 
-from cuvee.answer import Interval, Recommendation, Report
+from cuvee.answer import Diagnosis, Interval, Recommendation, Report
 from cuvee.mixture import Mixture
 from cuvee.records import Corpus, CorpusManifest, DomainCensus, Job, LossPoint, Problem, Proposal
 from cuvee.spec import (
@@ -110,8 +111,13 @@ class Scenario:
         with self.work() as session:
             return jobs.create_job(session, DEFAULT_TENANT, spec)
 
-    def propose(self, job: Job, count: int, rung: int = 1) -> tuple[str, ...]:
-        """Queue runs: the baseline first if the target has none, then random mixtures."""
+    def propose(
+        self, job: Job, count: int, rung: int = 1, found: Diagnosis | None = None
+    ) -> tuple[str, ...]:
+        """Queue runs: the baseline first if the target has none, then random mixtures.
+
+        ``found`` is what the objective doctor says in the same breath.
+        """
         with self.work() as session:
             decision = advance.begin(session, job.id, "worker-1")
         assert decision is not None
@@ -123,12 +129,15 @@ class Scenario:
                 seed=self.noise.randrange(2**31),
                 label="baseline" if first and i == 0 else None,
                 reason="covers the feasible set around the prior mixture",
+                explanation=None
+                if first and i == 0
+                else explanation(cost=1.0, alternatives={"ngram": 0.0012, "proxy": 0.0061}),
             )
             for i in range(count)
         ]
         with self.work() as session:
             return advance.complete_proposals(
-                session, job.id, decision.token, proposals, decision.digest
+                session, job.id, decision.token, proposals, decision.digest, diagnosis=found
             )
 
     def claim(self, pool: str = "train") -> runs.RunLease:

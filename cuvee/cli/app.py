@@ -13,6 +13,7 @@ import cuvee
 from cuvee.cli.console import err
 from cuvee.cli.context import FAILED, INTERRUPTED, UNREACHABLE, WRONG_INPUT, UrlOption
 from cuvee.cli.corpora import add, list_corpora, show
+from cuvee.cli.explain import explain
 from cuvee.cli.jobs import cancel, list_jobs, pause, resume, runs
 from cuvee.cli.report import report
 from cuvee.cli.submit import submit
@@ -113,6 +114,7 @@ app.command("watch", rich_help_panel="Search")(watch)
 app.command("report", rich_help_panel="Search")(report)
 app.command("list", rich_help_panel="Search")(list_jobs)
 app.command("runs", rich_help_panel="Search")(runs)
+app.command("explain", rich_help_panel="Search")(explain)
 app.command("cancel", rich_help_panel="Search")(cancel)
 app.command("pause", rich_help_panel="Search")(pause)
 app.command("resume", rich_help_panel="Search")(resume)

@@ -1,178 +1,111 @@
-"""Validation errors in plain words: which field, what it holds, and what to write instead."""
+"""``cuvee explain``: why a run was made, this mixture at this rung at that moment."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Annotated
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+import typer
+from rich.table import Table
+from rich.text import Text
 
-from cuvee.cli.documents import Document, Location, dotted
-from cuvee.errors import SpecError
+from cuvee.cli.console import out, print_json
+from cuvee.cli.context import JsonOption, UrlOption, connect
+from cuvee.cli.words import bits, change, percent
+from cuvee.records import Explanation, Run
 
-__all__ = ["validate"]
+__all__ = ["explain", "in_short"]
 
-R = TypeVar("R", bound=BaseModel)
-
-
-def validate(model: type[R], document: Document) -> R:
-    """Build a specification from a file's content.
-
-    Raises:
-        SpecError: Listing every problem with its line, field and remedy; ``details["errors"]`` has
-            the field paths.
-    """
-    try:
-        return model.model_validate(document.data)
-    except ValidationError as error:
-        problems = [_problem(model, document, e) for e in _told(error.errors())]
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    said = "\n".join(f"  {line}" for _, line in problems)
-    raise SpecError(
-        f"{document.name} has {count}:\n{said}", errors=[{"field": field} for field, _ in problems]
-    )
+_METHODS = {
+    "reference": "a reference to compare with",
+    "design": "part of the design that opens the search",
+    "anchor": "an anchor for the objective doctor",
+    "bridge": "a bridge that ties the rungs' rankings together",
+    "improvement": "it promised the most improvement for its cost",
+    "exploration": "it promised to teach the model the most",
+    "random": "drawn at random from the allowed mixtures",
+    "verification": "a pair of the verification",
+}
 
 
-def _told(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
-    """Leave out what only follows from another error.
+def explain(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Id of a run.", show_default=False)],
+    json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Explain a run: why this mixture, at this rung, at that moment.
 
-    A list whose entries are all invalid also counts as empty.
-    """
-    for error in errors:
-        deeper = any(
-            len(e["loc"]) > len(error["loc"]) and e["loc"][: len(error["loc"])] == error["loc"]
-            for e in errors
+    Shows what the engine expected of the run when it proposed it: the gain,
+    how sure it was, the cost, and what other rungs would have promised.
+
+    Examples:
+
+        cuvee explain 0199b3a2-7c1e-7a55-b1f0-1c9e2f3a4b5c
+        cuvee runs JOB --explain
+    """  # fmt: skip
+    with connect(ctx, url) as client:
+        found = client.get_run(run)
+    if json:
+        print_json(found)
+        return
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for name, value in _told(found):
+        grid.add_row(name, Text(value))
+    out().print(grid)
+
+
+def _told(run: Run) -> Iterator[tuple[str, str]]:
+    yield "Run", f"{run.id} of job {run.job_id}"
+    yield "What", f"{run.label or run.purpose} at rung {run.rung} ({run.kind}), {run.state}"
+    shares = sorted(run.mixture.root.items(), key=lambda item: -item[1])
+    yield "Mixture", ", ".join(f"{name} {percent(share)}" for name, share in shares if share > 0)
+    if run.objective is not None:
+        yield "Measured", f"{bits(run.objective)} bits per byte"
+    if run.reason:
+        yield "Why", run.reason
+    if run.explanation is None:
+        if not run.reason:
+            yield "Why", "no explanation was stored"
+        return
+    yield from _expected(run.explanation, run.kind)
+
+
+def _expected(found: Explanation, kind: str) -> Iterator[tuple[str, str]]:
+    yield "Chosen", _METHODS.get(found.method, found.method)
+    if found.predicted_gain is not None:
+        sure = "" if found.uncertainty is None else f" ±{found.uncertainty:.4f} (standard error)"
+        yield (
+            "Gain",
+            f"{change(found.predicted_gain)} bits per byte{sure}, predicted at the target over "
+            "the best so far",
         )
-        if not (error["type"] == "too_short" and deeper):
-            yield error
+    elif found.uncertainty is not None:
+        yield "Uncertainty", f"±{found.uncertainty:.4f} bits per byte at the target"
+    if found.expected_improvement is not None:
+        yield "Improvement", f"{found.expected_improvement:.4f} bits per byte expected"
+    if found.correlation is not None:
+        yield "Correlation", f"{found.correlation:.2f} of this rung's loss with the target's"
+    yield "Cost", f"{percent(found.cost)} of a run at the target"
+    if found.alternatives:
+        best = sorted(found.alternatives.items(), key=lambda item: -item[1])
+        said = ", ".join(
+            f"{name} {value:.3g}{' (this run)' if name == kind else ''}" for name, value in best
+        )
+        yield "Instead", f"value per cost of the best candidate by rung: {said}"
 
 
-def _problem(model: type[BaseModel], document: Document, error: ErrorDetails) -> tuple[str, str]:
-    at = _in_file(error["loc"], document.data)
-    field = dotted(at) or "the whole file"
-    line = next(
-        (document.lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in document.lines), 0
-    )
-    where = f"line {line}, {field}" if line else field
-    return field, f"{where}: {_remedy(model, error)}"
-
-
-def _in_file(loc: Location, data: Any) -> Location:
-    """Drop the tags that pydantic adds to a location where a ``kind`` chose the record."""
-    at: list[str | int] = []
-    for part in loc:
-        if isinstance(data, dict) and part not in data and data.get("kind") == part:
-            continue
-        at.append(part)
-        if isinstance(data, dict):
-            data = data.get(part)
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        else:
-            data = None
-    return tuple(at)
-
-
-def _remedy(model: type[BaseModel], error: ErrorDetails) -> str:
-    kind, given, context = error["type"], error["input"], error.get("ctx", {})
-    if kind == "missing":
-        about = _schema_at(model, error["loc"]).get("description")
-        return "is missing; add it" + (f" ({about.rstrip('.')})" if about else "")
-    if kind == "extra_forbidden":
-        return _unknown(str(error["loc"][-1]), _schema_at(model, error["loc"][:-1]))
-    if kind == "union_tag_not_found":
-        options = sorted(_schema_at(model, error["loc"]).get("discriminator", {})["mapping"])
-        return f"has no `kind`; add one of kind: {', '.join(options)}"
-    if kind == "union_tag_invalid":
-        return f"kind is {context['tag']!r}; use one of {context['expected_tags']}"
-    if kind == "literal_error":
-        return f"is {_seen(given)}; use {context['expected']}"
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "too_short":
-        return f"has {context['actual_length']} entries, needs at least {context['min_length']}"
-    if kind == "too_long":
-        return f"has more than the {context['max_length']} entries allowed"
-    for sign, words in _LIMITS.items():
-        if kind == sign:
-            limit = next(v for k, v in context.items() if k in ("gt", "ge", "lt", "le"))
-            return f"is {_seen(given)}; it must be {words} {limit}"
-    for prefix, needed in _NEEDED.items():
-        if kind.startswith(prefix):
-            instead = "leave it out, or give it" if given is None else "it needs"
-            return f"is {_seen(given)}; {instead} {needed}"
-    return f"is {_seen(given)}: {error['msg']}"
-
-
-_LIMITS = {
-    "greater_than": "greater than",
-    "greater_than_equal": "at least",
-    "less_than": "less than",
-    "less_than_equal": "at most",
-}
-
-_NEEDED = {
-    "int_": "a whole number in digits, such as 200000 or 200_000",
-    "float_": "a number, such as 0.25",
-    "finite_number": "a finite number",
-    "bool_": "true or false",
-    "string_": 'text; put it in quotes if it looks like a number, such as "123"',
-    "tuple_type": "a list: [a, b], or one `- entry` per line",
-    "dict_type": "fields of its own: `name: value` lines, indented below it",
-    "model_": "fields of its own: `name: value` lines, indented below it",
-}
-
-
-def _seen(value: Any) -> str:
-    """What the user wrote, and which kind of value it was read as."""
-    match value:
-        case None:
-            return "empty"
-        case bool():
-            return f"{'true' if value else 'false'} (yes or no)"
-        case int():
-            return f"{value} (a whole number)"
-        case float():
-            return f"{value:g} (a number)"
-        case str():
-            return f"{value[:60]!r} (text)"
-        case list() | tuple():
-            return "a list"
-        case _:
-            return "a group of fields"
-
-
-def _unknown(name: str, schema: dict[str, Any]) -> str:
-    known = sorted(schema.get("properties", {}))
-    close = get_close_matches(name, known, n=1)
-    if close:
-        return f"there is no such field; did you mean `{close[0]}`?"
-    return "there is no such field; " + (f"known: {', '.join(known)}" if known else "remove it")
-
-
-def _schema_at(model: type[BaseModel], loc: Location) -> dict[str, Any]:
-    """The JSON schema of a field, following references, lists and the choice by ``kind``."""
-    root = model.model_json_schema()
-    schema: dict[str, Any] = root
-
-    def resolved(schema: dict[str, Any]) -> dict[str, Any]:
-        options = [o for o in schema.get("anyOf", []) if o.get("type") != "null"]
-        if len(options) == 1:
-            schema = {**schema, **options[0]}
-        if "$ref" in schema:
-            schema = {**root["$defs"][schema["$ref"].rsplit("/", 1)[1]], **schema}
-        return schema
-
-    for part in loc:
-        schema = resolved(schema)
-        mapping = schema.get("discriminator", {}).get("mapping", {})
-        if isinstance(part, int):
-            schema = schema.get("items", {})
-        elif part in mapping:
-            schema = {"$ref": mapping[part]}
-        else:
-            below = schema.get("properties", {}).get(part) or schema.get("additionalProperties")
-            schema = below if isinstance(below, dict) else {}
-    return resolved(schema)
+def in_short(run: Run) -> str:
+    """One line, for a list of runs."""
+    found = run.explanation
+    if found is None:
+        return run.reason or "no explanation was stored"
+    said = found.method
+    if found.predicted_gain is not None:
+        said += f": gain {change(found.predicted_gain)}"
+        if found.uncertainty is not None:
+            said += f" ±{found.uncertainty:.4f}"
+    said += f", {percent(found.cost)} of a target run's cost"
+    return f"{said} ({run.reason})" if run.reason else said

@@ -9,6 +9,7 @@ import typer
 
 from cuvee.cli.console import out, print_json
 from cuvee.cli.context import JobArgument, JsonOption, UrlOption, connect
+from cuvee.cli.explain import in_short
 from cuvee.cli.tables import job_table, run_table
 from cuvee.records import Job, Run
 from cuvee.states import JobState, RunState
@@ -58,6 +59,9 @@ def runs(
     ctx: typer.Context,
     job: JobArgument,
     state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why each run was made, in a line each.")
+    ] = False,
     json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
@@ -67,6 +71,7 @@ def runs(
 
         cuvee runs JOB
         cuvee runs JOB --state failed
+        cuvee runs JOB --explain
         cuvee runs JOB --json
     """
     with connect(ctx, url) as client:
@@ -77,6 +82,9 @@ def runs(
         out().print("No runs yet." if state is None else f"No run is {state}.")
     else:
         out().print(run_table(found))
+        if explain:
+            for run in found:
+                out().print(f"Run {run.id}: {in_short(run)}", soft_wrap=True)
         for run in found:
             if run.error is not None:
                 out().print(f"Run {run.id} failed: {run.error.message}", soft_wrap=True)

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cuvee.cli.words import bits, duration, percent
+from cuvee.cli.words import bits, counted, duration, percent
 from cuvee.client import Client
 from cuvee.errors import UnavailableError
 from cuvee.records import Event, Job
@@ -152,6 +152,7 @@ def _show_lines(snapshots: Iterable[Snapshot], console: Console, clock: Callable
     shown = ""
     job: Job | None = None
     for snapshot in snapshots:
+        _warn(console, job, snapshot.job)
         job = snapshot.job
         # The time left changes with every look; it alone is no news.
         news = status_line(snapshot, time_left=False)
@@ -169,11 +170,20 @@ def _show_live(snapshots: Iterable[Snapshot], console: Console, clock: Callable[
     job: Job | None = None
     with Live(console=console, auto_refresh=False, transient=False) as live:
         for snapshot in snapshots:
+            _warn(live.console, job, snapshot.job)
             job = snapshot.job
             recent += (e for e in snapshot.events if e.type not in _QUIET_EVENTS)
             live.update(_panel(snapshot, recent, clock() - start), refresh=True)
     assert job is not None, "a job has at least one snapshot"
     return job
+
+
+def _warn(console: Console, before: Job | None, now: Job) -> None:
+    """Show the objective doctor's warnings once, when they have come; above a live display."""
+    if now.diagnosis is None or (before is not None and before.diagnosis is not None):
+        return
+    for warning in now.diagnosis.warnings:
+        console.print(Text(f"Warning: {warning}", style="yellow"), soft_wrap=True)
 
 
 def _panel(snapshot: Snapshot, recent: Iterable[Event], elapsed: float) -> Group:
@@ -212,6 +222,8 @@ def describe_event(event: Event) -> str:
     if isinstance(payload.get("progress"), float):
         facts.append(percent(payload["progress"]))
     facts += [str(payload[key]) for key in ("phase", "reason", "message") if payload.get(key)]
+    if payload.get("warnings"):
+        facts.append(counted(len(payload["warnings"]), "warning"))
     if isinstance(payload.get("run_id"), str):
         facts.append(f"run {payload['run_id'][-8:]}")
     return " ".join([event.type, *facts])

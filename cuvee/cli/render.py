@@ -7,15 +7,26 @@ demo, with colours in a terminal and without any in a file.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from cuvee.answer import DomainShare, EvalReport, Interval, PairedDifference, Report
-from cuvee.cli.words import bits, duration, gain, percent, plus_minus, range_of
+from cuvee.cli import evidence
+from cuvee.cli.words import (
+    bits,
+    called,
+    chance_words,
+    counted,
+    duration,
+    gain,
+    percent,
+    plain_table,
+    plus_minus,
+    range_of,
+)
 
 __all__ = ["gain_lines", "report_view", "share_table"]
 
@@ -27,16 +38,44 @@ def report_view(report: Report) -> RenderableType:
     """
     parts: list[RenderableType] = []
     if report.refused or report.recommended is None:
-        parts.append(Text(report.verdict, style="yellow"))
+        parts += [Text(report.verdict, style="yellow"), Text()]
     else:
         parts += [share_table(report), Text()]
-    parts += [Text(line, style="bold") for line in gain_lines(report)]
-    parts += [Text(line) for line in _limits(report)]
-    parts += [Text(line) for line in _rungs(report)]
-    if report.stop_reason:
-        parts.append(Text(f"Stopped: {report.stop_reason}"))
-    parts += [Text(f"Note: {note}") for note in report.notes]
+    if (guardrails := evidence.guardrail_table(report)) is not None:
+        parts += [guardrails, Text()]
+    if (front := evidence.front_table(report)) is not None:
+        parts += [front, Text()]
+    parts.append(_sections(report))
+    if (models := evidence.model_table(report)) is not None:
+        parts += [Text(), models]
     return Group(*parts)
+
+
+def _sections(report: Report) -> Table:
+    """Sentences beside the subject that they are about; subjects without any are left out."""
+    missing = report.refused and report.refused not in report.verdict
+    subjects: tuple[tuple[str, Iterable[str], str], ...] = (
+        ("Missing", [report.refused or ""] if missing else [], "yellow"),
+        ("Gain", gain_lines(report), "bold"),
+        ("Plan", evidence.plan_lines(report), ""),
+        ("As good", evidence.equivalent_lines(report), ""),
+        ("Limits", _limits(report), ""),
+        ("Supply", evidence.price_lines(report), ""),
+        ("Rungs", _rungs(report), ""),
+        ("Bridges", evidence.bridge_lines(report), ""),
+        ("Calibration", evidence.calibration_lines(report), ""),
+        ("Doctor", evidence.doctor_lines(report), "yellow"),
+        ("Earlier jobs", evidence.reuse_lines(report), ""),
+        ("Stopped", [report.stop_reason] if report.stop_reason else [], ""),
+        ("Notes", report.notes, ""),
+    )
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for subject, lines, style in subjects:
+        for number, line in enumerate(lines):
+            grid.add_row("" if number else subject, Text(line, style=style))
+    return grid
 
 
 def share_table(report: Report) -> Table:
@@ -46,21 +85,13 @@ def share_table(report: Report) -> Table:
     objective. Losses are in bits per byte with the half width of their interval.
     """
     level = f"{100 * report.confidence:g}%"
-    table = Table(
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),  # tighter than usual, to fit 80 columns
+    numbers = ("Natural", "Recommended", "Predicted", "Measured", "Baseline")
+    table = plain_table(
+        "Domain",
+        *numbers,
+        right=numbers,
         title=f"Shares of tokens; losses in bits per byte; {level} intervals",
-        title_justify="left",
-        title_style="",
     )
-    table.add_column("Domain")
-    table.add_column("Natural", justify="right")
-    table.add_column("Recommended", justify="right")
-    table.add_column("Predicted", justify="right")
-    table.add_column("Measured", justify="right")
-    table.add_column("Baseline", justify="right")
     sets = {e.name: e for e in report.evaluations}
     for domain in report.domains:
         table.add_row(*_row(domain.name, domain, sets.pop(domain.name, None)))
@@ -112,19 +143,19 @@ def gain_lines(report: Report) -> Iterator[str]:
     for reference, predicted in report.predicted_gain.items():
         if reference not in told:
             chance = report.chance_of_beating.get(reference)
-            sure = "" if chance is None else f"; chance of being better {_chance(chance)}"
+            sure = "" if chance is None else f"; chance of being better {chance_words(chance)}"
             yield (
-                f"Predicted, not measured: {gain(predicted.mean)} than {_called(reference)} "
+                f"Predicted, not measured: {gain(predicted.mean)} than {called(reference)} "
                 f"({_interval(predicted, report.confidence)}{sure})."
             )
 
 
 def _measured(difference: PairedDifference, confidence: float) -> str:
-    value, reference = difference.difference, _called(difference.reference)
-    pairs = len(difference.pairs)
+    value, reference = difference.difference, called(difference.reference)
+    pairs = counted(len(difference.pairs), "paired run")
     evidence = (
-        f"({_interval(value, confidence)}; chance of being better {_chance(difference.chance)}; "
-        f"{pairs} paired {'run' if pairs == 1 else 'runs'})."
+        f"({_interval(value, confidence)}; chance of being better "
+        f"{chance_words(difference.chance)}; {pairs})."
     )
     if value.low > 0:
         return f"Better than {reference} by {value.mean:.4f} bits per byte {evidence}"
@@ -137,26 +168,11 @@ def _interval(interval: Interval, confidence: float) -> str:
     return f"{100 * confidence:g}% interval {interval.low:+.4f} to {interval.high:+.4f}"
 
 
-def _chance(chance: float) -> str:
-    """A probability; never a flat 100% or 0%, which no finite number of runs shows."""
-    if chance > 0.999:
-        return "over 99.9%"
-    if chance < 0.001:
-        return "under 0.1%"
-    return percent(chance)
-
-
-def _called(reference: str) -> str:
-    words = {"natural": "natural proportions", "uniform": "the uniform mixture"}
-    return words.get(reference, f"the {reference}")
-
-
 def _limits(report: Report) -> Iterator[str]:
     for domain in report.domains:
         if domain.binding:
             yield (
-                f"Limit: {domain.name} is held at {percent(domain.recommended.mean)} by "
-                f"{domain.binding}"
+                f"{domain.name} is held at {percent(domain.recommended.mean)} by {domain.binding}"
             )
     epochs = [(d.name, d.epochs) for d in report.domains if d.epochs is not None]
     if epochs:
@@ -167,7 +183,8 @@ def _limits(report: Report) -> Iterator[str]:
 def _rungs(report: Report) -> Iterator[str]:
     target = report.rungs[-1].kind if report.rungs else ""
     for rung in report.rungs:
-        line = f"Rung {rung.kind}: {rung.runs} runs, {duration(rung.seconds)} of computing"
+        runs = counted(rung.runs, "run")
+        line = f"{rung.kind}: {runs}, {duration(rung.seconds)} of computing"
         if rung.failed:
             line += f", {rung.failed} failed"
         if rung.agreement is not None:

@@ -31,8 +31,9 @@ def report(
     """Show the report of a job that succeeded.
 
     A table has each domain's natural and recommended share with its interval, and the predicted
-    and measured loss. Sentences below it say how much better the recommendation is than the
-    baseline, in bits per byte, how sure that is, and why the search stopped.
+    and measured loss. Below it stand how much better the recommendation is than the baseline, in
+    bits per byte, and how sure that is; guardrails; mixtures that are as good; what limits the
+    shares; how far the predictions can be trusted; and why the search stopped.
 
     Examples:
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cuvee.cli.documents import Document, override, read_document
-from cuvee.cli.explain import validate
+from cuvee.cli.remedies import validate
 from cuvee.errors import SpecError
 from cuvee.spec import CorpusSpec, DomainSource, FileTokenizer, JobSpec
 

@@ -10,11 +10,18 @@ import typer
 from cuvee.cli.console import err, out, print_json
 from cuvee.cli.context import JsonOption, UrlOption, connect
 from cuvee.cli.corpora import register_or_reuse
+from cuvee.cli.example import EXAMPLE
 from cuvee.cli.specs import load_corpus, load_job, load_job_for
 from cuvee.cli.watch import watch_job
 from cuvee.errors import SpecError
 
 __all__ = ["submit"]
+
+
+def _print_example(wanted: bool) -> None:
+    if wanted:
+        typer.echo(EXAMPLE, nl=False)
+        raise typer.Exit
 
 
 def submit(
@@ -33,6 +40,15 @@ def submit(
             "--set", metavar="PATH=VALUE", help="Replace a value of the file; repeatable."
         ),
     ] = None,
+    example: Annotated[
+        bool,
+        typer.Option(
+            "--example",
+            callback=_print_example,
+            is_eager=True,
+            help="Print a job file with every choice explained, and exit.",
+        ),
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job until it ends.")] = False,
     json: JsonOption = False,
     url: UrlOption = None,
@@ -48,8 +64,14 @@ def submit(
         objective:
           weights: {code: 2, prose: 1}
 
+    It may also set guardrails, constraints (bounds, groups, max_active,
+    supply), another kind of objective (worst_excess, pareto), a strategy,
+    and jobs to start from (warm_start); --example explains them all. With
+    --watch, the objective doctor's warnings are shown when its runs are in.
+
     Examples:
 
+        cuvee submit --example > job.yaml
         cuvee submit job.yaml
         cuvee submit job.yaml --corpus corpus.yaml --watch
         cuvee submit job.yaml --set seed=7 --set rungs.1.tokens=300000 --json

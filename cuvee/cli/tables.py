@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cuvee.cli.words import ago, bits, percent
+from cuvee.cli.words import ago, bits, percent, plain_table
 from cuvee.records import Corpus, CorpusManifest, Job, Run
 
 __all__ = ["census_table", "corpus_table", "job_table", "run_table"]
 
 
 def _table(*columns: str, right: Iterable[str] = ()) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        # An id that is cut short cannot be copied into the next command.
-        table.add_column(
-            column,
-            justify="right" if column in right else "left",
-            no_wrap=column == "Id",
-            min_width=36 if column == "Id" else None,
-        )
+    table = plain_table(*columns, right=right)
+    for column in table.columns:
+        if column.header == "Id":
+            # An id that is cut short cannot be copied into the next command.
+            column.no_wrap, column.min_width = True, 36
     return table
 
 

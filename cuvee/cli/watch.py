@@ -30,8 +30,9 @@ def watch(
 ) -> None:
     """Follow a job: runs done, best loss so far against the baseline, time left.
 
-    In a terminal the display is redrawn; elsewhere a line is written for every change. Ctrl-C
-    stops watching and leaves the job running.
+    In a terminal the display is redrawn; elsewhere a line is written for every change. Warnings of
+    the objective doctor are shown once its runs are in. Ctrl-C stops watching and leaves the job
+    running.
 
     Exit codes: 0 the job succeeded, 1 it failed, 3 it was cancelled, 130 watching was interrupted.
 

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from cuvee.answer import Interval
 
-__all__ = ["ago", "bits", "duration", "gain", "percent", "plus_minus", "range_of"]
+__all__ = [
+    "ago",
+    "bits",
+    "called",
+    "chance_words",
+    "change",
+    "change_half",
+    "counted",
+    "duration",
+    "gain",
+    "percent",
+    "plain_table",
+    "plus_minus",
+    "range_of",
+]
 
 
 def percent(share: float) -> str:
@@ -50,3 +68,49 @@ def ago(then: datetime, now: datetime) -> str:
     if seconds < 86_400:
         return f"{duration(seconds)} ago"
     return f"{seconds / 86_400:.0f} days ago"
+
+
+def change(value: float) -> str:
+    """A difference with its sign, to the fourth decimal; nothing has none."""
+    rounded = round(value, 4)
+    return f"{rounded:+.4f}" if rounded else "0.0000"
+
+
+def change_half(interval: Interval) -> str:
+    """``+0.0112 ±0.0102``: a difference with the half width of its interval."""
+    return f"{change(interval.mean)} ±{(interval.high - interval.low) / 2:.4f}"
+
+
+def chance_words(chance: float) -> str:
+    """A probability; never a flat 100% or 0%, which no finite number of runs shows."""
+    if chance > 0.999:
+        return "over 99.9%"
+    if chance < 0.001:
+        return "under 0.1%"
+    return percent(chance)
+
+
+def called(reference: str) -> str:
+    words = {"natural": "natural proportions", "uniform": "the uniform mixture"}
+    return words.get(reference, f"the {reference}")
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def plain_table(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
+    """A table with one rule under its head, tight enough for 80 columns."""
+    table = Table(
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=title,
+        title_justify="left",
+        title_style="",
+    )
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left")
+    return table

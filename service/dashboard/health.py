@@ -40,6 +40,8 @@ def job_health(
     sentences = [_verdict(report)] if report is not None else [_state(job, corpus)]
     if report is None and (standing := _standing(job, best)) is not None:
         sentences.append(standing)
+    if job.diagnosis is not None and job.diagnosis.warnings:
+        sentences.append(Sentence("warn", _warned(job.diagnosis.warnings)))
     if (failures := _failures(job, runs)) is not None:
         sentences.append(failures)
     if job.stop_reason:
@@ -132,6 +134,12 @@ def _standing(job: Job, best: Run | None) -> Sentence | None:
         f"The best mixture so far is {bits(gain)} bits per byte ({percent(gain / baseline)}) "
         "better than the baseline, before verification.",
     )
+
+
+def _warned(warnings: Sequence[str]) -> str:
+    rest = len(warnings) - 1
+    more = f" And {rest} more, below." if rest > 0 else ""
+    return f"The objective doctor warns: {warnings[0].rstrip('.')}.{more}"
 
 
 def _failures(job: Job, runs: Sequence[Run]) -> Sentence | None:

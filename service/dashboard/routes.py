@@ -19,10 +19,12 @@ from cuvee.errors import ConflictError, NotFoundError, SpecError
 from cuvee.mixture import Mixture
 from cuvee.records import Corpus, Job, Run, SearchProblem
 from cuvee.states import JOB_TRANSITIONS, JobState
+from service.dashboard.explanation import Why
 from service.dashboard.figures import best_run, loss_curves, runs_table, search_curve
 from service.dashboard.formats import bits
 from service.dashboard.health import job_health
 from service.dashboard.recipe import Recipe
+from service.dashboard.sections.doctor import doctor_figure
 from service.dashboard.templating import environment, static_digest, static_files
 from service.db.repositories.heads import event_heads
 from service.deps import TenantDep, WorkDep
@@ -100,6 +102,7 @@ def job_page(
                 labels=_LABELS,
                 allowed=allowed,
             ),
+            "ailments": doctor_figure(found.diagnosis),
             "best": best,
             "names": [d.name for d in corpus.spec.domains],
             "runs": shown,
@@ -135,6 +138,9 @@ def run_page(request: Request, run: str, work: WorkDep, tenant: TenantDep) -> Re
             "run": found,
             "job": job,
             "curve": loss_curves(found.curve or ()),
+            "explained": None
+            if found.explanation is None
+            else Why.of(found.explanation, found.kind),
             "losses": [
                 (name, bits(x.bits_per_byte), bits(x.bits_per_byte_se), bits(x.nats_per_token))
                 for name, x in (found.losses or {}).items()

@@ -11,6 +11,7 @@ from pathlib import Path
 import jinja2
 
 from service.dashboard import formats
+from service.dashboard.explanation import why_in_short
 
 __all__ = ["StaticFile", "environment", "static_digest", "static_files", "static_text"]
 
@@ -77,5 +78,6 @@ def environment() -> jinja2.Environment:
     )
     env.policies["json.dumps_kwargs"] = {"allow_nan": False, "ensure_ascii": True}
     env.filters.update({name: getattr(formats, name) for name in _FILTERS})
+    env.filters["why_in_short"] = why_in_short
     env.globals.update(ratio=formats.ratio)
     return env

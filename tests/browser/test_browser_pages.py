@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from browser_tools import Watched, findings
-from dashboard_samples import a_report
+from dashboard_samples import a_report, diagnosis
 from dashboard_scenario import Scenario
 from playwright.sync_api import expect
 from sqlalchemy.orm import Session, sessionmaker
@@ -30,7 +30,7 @@ def test_pages_keep_to_their_origin_and_policy(
     scenario.finish(finished, a_report(job_id=finished.id))
     job = scenario.job("searching")
     scenario.search(job, 3)
-    scenario.propose(job, 2)
+    scenario.propose(job, 2, found=diagnosis())
     scenario.fail(scenario.claim(), "the loss became NaN")
     lease = scenario.claim()
     scenario.point(lease, 25, 0.4)
@@ -39,12 +39,12 @@ def test_pages_keep_to_their_origin_and_policy(
     charts = {
         "/": 0,
         "/jobs/finished": 1,
-        "/jobs/searching": 1,
+        "/jobs/searching": 2,
         f"/runs/{lease.run_id}": 1,
         "/corpora": 0,
         "/corpora/demo-text": 0,
         "/jobs/nope": 0,
-        f"/v1/jobs/{finished.id}/report?format=html": 4,
+        f"/v1/jobs/{finished.id}/report?format=html": 11,
     }
     for path, count in charts.items():
         watched.page.goto(server + path)
@@ -85,6 +85,12 @@ def test_news_appears_without_reloading(server: str, watched: Watched, scenario:
     assert page.evaluate("window.sameDocument")
     assert "runs done" in page.locator("#announcer").inner_text()
 
+    scenario.propose(job, 1, found=diagnosis())
+    expect(page.locator("#warnings li")).to_have_count(3, timeout=10_000)
+    expect(page.locator("#figure-doctor .plot svg")).to_be_visible()
+    expect(page.locator("#health")).to_contain_text("The objective doctor warns: scripture")
+    scenario.measure(scenario.claim())
+
     scenario.verify(job)
     expect(page.locator("#recipe h2")).to_have_text(
         "Recommended, now being verified", timeout=10_000
@@ -93,6 +99,24 @@ def test_news_appears_without_reloading(server: str, watched: Watched, scenario:
     expect(page.locator("#report-link")).to_be_visible(timeout=10_000)
     expect(page.locator("#recipe h2")).to_have_text("What to train on")
     assert page.evaluate("window.sameDocument")
+    assert watched.complaints == []
+
+
+def test_a_run_is_explained_in_the_table_and_on_its_page(
+    server: str, watched: Watched, scenario: Scenario
+) -> None:
+    scenario.corpus()
+    job = scenario.job()
+    scenario.search(job, 2)
+    page = watched.page
+    page.goto(f"{server}/jobs/{job.id}")
+    row = page.locator("#runs tbody tr", has_text="improvement: gain +0.0124 ± 0.0098")
+    expect(row).to_have_count(1)
+    row.locator("a").click()
+    expect(page.locator("#why h2")).to_have_text("Why this mixture, at this rung, then")
+    expect(page.locator("#why")).to_contain_text("proxy promised 5.08 times as much as ngram")
+    expect(page.locator("#why .alternatives tbody tr").first).to_contain_text("this run")
+    assert findings(page) == []
     assert watched.complaints == []
 
 

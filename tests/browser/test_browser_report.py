@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from browser_tools import Watched, findings
-from dashboard_samples import HOSTILE, a_refusal, a_report
+from dashboard_samples import HOSTILE, a_refusal, a_report, front
 from playwright.sync_api import Browser
 
+from cuvee.answer import EquivalentSet, Interval
+from cuvee.mixture import Mixture
 from service.dashboard.report import render_report
 
 pytestmark = pytest.mark.browser
@@ -29,8 +31,40 @@ def test_it_draws_without_fetching_anything_or_breaking_its_policy(
     address = saved(tmp_path, render_report(a_report()))
     watched.page.goto(address)
     watched.page.wait_for_selector(".plot.drawn svg")
-    assert watched.drawn() == 4
+    assert watched.drawn() == 11
     assert watched.requests == [address]
+    assert watched.complaints == []
+    assert findings(watched.page) == []
+
+
+@pytest.mark.parametrize("watched", SCREENS, indirect=True)
+@pytest.mark.parametrize("parts", [("reasoning", "interface"), ("reasoning", "interface", "prose")])
+def test_a_front_is_drawn_whatever_its_parts(
+    watched: Watched, tmp_path: Path, parts: tuple[str, ...]
+) -> None:
+    watched.page.goto(saved(tmp_path, render_report(front(parts))))
+    watched.page.wait_for_selector("#figure-front .plot.drawn svg")
+    assert watched.drawn() == 12
+    assert watched.page.locator("#front .mixtures .stack").count() == 7
+    assert watched.complaints == []
+    assert findings(watched.page) == []
+
+
+def test_two_hundred_domains_keep_the_page_within_the_screen(
+    watched: Watched, tmp_path: Path
+) -> None:
+    names = [f"source/{n}/a-domain-with-a-long-name" for n in range(200)]
+    found = EquivalentSet(
+        tolerance=0.01,
+        share_of_region=0.3,
+        ranges={n: Interval(mean=1 / 200, low=0, high=0.02) for n in names},
+        examples=(Mixture.uniform(names),),
+    )
+    share = a_report().domains[0]
+    domains = tuple(share.model_copy(update={"name": n, "binding": None}) for n in names)
+    report = a_report(domains=domains, equivalents=found, recommended=Mixture.uniform(names))
+    watched.page.goto(saved(tmp_path, render_report(report)))
+    watched.page.wait_for_selector("#figure-equivalents .plot.drawn svg")
     assert watched.complaints == []
     assert findings(watched.page) == []
 

@@ -8,7 +8,7 @@ const POLL_MS = 5000;
 const ANNOUNCE_MS = 15000;
 
 const EVENTS = [
-  ...["accepted", "running", "pausing", "paused", "resumed", "cancelling", "cancelled", "succeeded", "failed", "phase"].map((e) => `job.${e}`),
+  ...["accepted", "running", "pausing", "paused", "resumed", "cancelling", "cancelled", "succeeded", "failed", "phase", "diagnosed"].map((e) => `job.${e}`),
   ...["proposed", "leased", "started", "succeeded", "failed", "lost", "cancelled"].map((e) => `run.${e}`),
 ];
 

@@ -98,6 +98,9 @@ class FakeServer:
                 found = self.runs.get(_find(self.jobs, name, "job").id, [])
                 wanted = query.get("state")
                 return _json(Page[Run](items=tuple(r for r in found if wanted in (None, r.state))))
+            case "GET", ["runs", name]:
+                known = {run.id: run for found in self.runs.values() for run in found}
+                return _json(_find(known, name, "run"))
             case "GET", ["jobs", name, "events"]:
                 job = _find(self.jobs, name, "job")
                 after = int(query.get("after", 0))
@@ -170,7 +173,7 @@ def _parsed(model: type[R], request: httpx.Request) -> R:
 
 def _find(records: dict[str, R], name: str, what: str) -> R:
     for record in records.values():
-        if name in (record.id, record.name):
+        if name in (record.id, getattr(record, "name", None)):
             return record
     raise NotFoundError(f"there is no {what} {name!r}")
 

@@ -18,9 +18,9 @@ from tests.unit.cli.fake_server import (
 )
 
 COMMANDS = [
-    ("submit",), ("watch",), ("report",), ("list",), ("runs",), ("cancel",), ("pause",),
-    ("resume",), ("corpus",), ("corpus", "add"), ("corpus", "list"), ("corpus", "show"), ("up",),
-    ("version",),
+    ("submit",), ("watch",), ("report",), ("list",), ("runs",), ("explain",), ("cancel",),
+    ("pause",), ("resume",), ("corpus",), ("corpus", "add"), ("corpus", "list"), ("corpus", "show"),
+    ("up",), ("version",),
 ]  # fmt: skip
 
 

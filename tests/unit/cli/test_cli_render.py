@@ -21,17 +21,18 @@ poems                                     2.900 ±0.010
 
 objective                                 2.100 ±0.010  2.110 ±0.010     2.410
 
-Better than the baseline by 0.2900 bits per byte (90% interval +0.2800 to
-+0.3000; chance of being better over 99.9%; 2 paired runs).
-Predicted, not measured: 0.1200 bits per byte better than the uniform mixture
-(90% interval +0.1100 to +0.1300; chance of being better 95.0%).
-Limit: plays is held at 70.0% by supply of plays
-Epochs at the target length: plays 2.8, code 0.4
-Rung ngram: 48 runs, 12s of computing, 1 failed; ranks mixtures like proxy does:
-0.90 (0.80 to 0.95, 6 mixtures)
-Rung proxy: 20 runs, 2m 10s of computing
-Stopped: every run that the rungs allow is done
-Note: code hurts plays
+Gain     Better than the baseline by 0.2900 bits per byte (90% interval +0.2800
+         to +0.3000; chance of being better over 99.9%; 2 paired runs).
+         Predicted, not measured: 0.1200 bits per byte better than the uniform
+         mixture (90% interval +0.1100 to +0.1300; chance of being better
+         95.0%).
+Limits   plays is held at 70.0% by supply of plays
+         Epochs at the target length: plays 2.8, code 0.4
+Rungs    ngram: 48 runs, 12s of computing, 1 failed; ranks mixtures like proxy
+         does: 0.90 (0.80 to 0.95, 6 mixtures)
+         proxy: 20 runs, 2m 10s of computing
+Stopped  every run that the rungs allow is done
+Notes    code hurts plays
 """
 
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from rich.console import Console
 
+from cuvee.answer import Diagnosis
 from cuvee.cli.progress import Snapshot, describe_event, follow, show
 from cuvee.client import Client
 from cuvee.errors import NotFoundError, UnavailableError
@@ -68,6 +69,23 @@ def test_in_a_terminal_progress_and_last_events_are_redrawn():
     assert "succeeded, 0/14 runs" in last
     assert "run.succeeded 11.000 bits per byte" in last
     assert "run.succeeded 5.000" not in last  # only the latest are kept
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_doctors_warnings_are_shown_once_when_they_have_come(terminal):
+    ill = a_job(diagnosis=Diagnosis(anchors=6, repeats=3, sets=(), warnings=("code is drowned",)))
+    console = a_console(terminal=terminal)
+    found = an_event(2, "job.diagnosed", warnings=["code is drowned"])
+    show([Snapshot(a_job()), Snapshot(ill, events=(found,)), Snapshot(ill), Snapshot(ill)], console)
+    assert console.file.getvalue().count("Warning: code is drowned") == 1
+    assert ("job.diagnosed 1 warning" in console.file.getvalue()) == terminal
+
+
+def test_a_doctor_without_warnings_says_nothing():
+    well = a_job(diagnosis=Diagnosis(anchors=6, repeats=3, sets=()))
+    console = a_console()
+    show([Snapshot(a_job()), Snapshot(well)], console)
+    assert "Warning" not in console.file.getvalue()
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines():
