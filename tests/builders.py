@@ -6,7 +6,22 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cuvee.answer import Interval, Recommendation, Report
+from cuvee.answer import (
+    BridgePlan,
+    Calibration,
+    Diagnosis,
+    EquivalentSet,
+    FrontPoint,
+    GuardrailReport,
+    Interval,
+    Recommendation,
+    Report,
+    ReuseSummary,
+    SetDiagnosis,
+    SetFit,
+    ShadowPrice,
+    VerificationPlan,
+)
 from cuvee.mixture import Mixture
 from cuvee.records import CorpusManifest, DomainCensus, EvalLoss, LossPoint, Observation, Proposal
 from cuvee.spec import (
@@ -135,6 +150,117 @@ def a_recommendation(**fields: Any) -> Recommendation:
         "chance_of_beating": {"baseline": 0.95},
     }
     return Recommendation(**values | fields)
+
+
+def an_interval(mean: float = 2.0, half: float = 0.1) -> Interval:
+    return Interval(mean=mean, low=mean - half, high=mean + half)
+
+
+def a_diagnosis(**fields: Any) -> Diagnosis:
+    def of(name: str) -> SetDiagnosis:
+        return SetDiagnosis(
+            eval_set=name,
+            signal=0.05,
+            noise=0.01,
+            signal_to_noise=5.0,
+            agreement=an_interval(0.8),
+            redundant_with=("verse",) if name == "plays" else (),
+            dominance=1 / 3,
+            verdict="good",
+        )
+
+    values: dict[str, Any] = {
+        "anchors": 5,
+        "repeats": 1,
+        "sets": tuple(of(name) for name in DOMAINS),
+        "objective": of("objective"),
+        "warnings": ("plays, verse order the anchors alike",),
+    }
+    return Diagnosis(**values | fields)
+
+
+def a_full_recommendation(**fields: Any) -> Recommendation:
+    """A recommendation in which nothing is left out."""
+    mixture = a_mixture(0.5, 0.3, 0.2)
+    values: dict[str, Any] = {
+        "shares": {name: an_interval(mixture[name]) for name in DOMAINS},
+        "predicted": {name: an_interval() for name in DOMAINS},
+        "gain": {"baseline": an_interval(0.1, 0.05)},
+        "fits": (
+            SetFit(
+                eval_set="code",
+                runs=3,
+                r2=0.9,
+                loo_rmse=0.02,
+                loo_r2=0.8,
+                observed=(2.0, 2.1, 2.2),
+                loo_predicted=(2.01, 2.1, 2.19),
+                loo_se=(0.02, 0.02, 0.02),
+                chosen="multi_fidelity_gp",
+                scores={"multi_fidelity_gp": 1.2, "log_linear": 0.9},
+                weights={"multi_fidelity_gp": 0.8, "log_linear": 0.2},
+            ),
+        ),
+        "equivalents": EquivalentSet(
+            tolerance=0.001,
+            share_of_region=0.04,
+            ranges={name: an_interval(mixture[name]) for name in DOMAINS},
+            examples=(mixture,),
+        ),
+        "guardrails": (
+            GuardrailReport(
+                eval_set="plays",
+                max_increase=0.01,
+                increase=an_interval(-0.02, 0.01),
+                chance=0.97,
+                holds=True,
+            ),
+        ),
+        "shadow_prices": (
+            ShadowPrice(
+                domain="code", cap=0.5, binding=True, gain_per_billion=an_interval(0.2, 0.1)
+            ),
+        ),
+        "calibration": Calibration(
+            levels=(0.5, 0.9),
+            coverage=(0.52, 0.88),
+            inflation=1.1,
+            measured=(2.0, 2.1),
+            predicted=(2.02, 2.08),
+            se=(0.02, 0.02),
+        ),
+        "plan": (
+            VerificationPlan(
+                reference="baseline",
+                pairs=3,
+                noise=0.01,
+                detectable=0.02,
+                power=0.99,
+                pairs_for_power=3,
+            ),
+        ),
+        "front": (FrontPoint(mixture=mixture, parts={"a": an_interval()}),),
+        "bridges": BridgePlan(
+            runs=4,
+            agreement_before=an_interval(0.7),
+            agreement_after=an_interval(0.85),
+            worth_another=False,
+            reason="another would cost more than it tells",
+        ),
+        "reuse": (
+            ReuseSummary(
+                source="earlier",
+                used=40,
+                expressed=12,
+                dropped=3,
+                reasons=("3 with text of prose, which this job does not have",),
+                trust=0.8,
+            ),
+        ),
+        "diagnosis": a_diagnosis(),
+        "notes": ("a note",),
+    }
+    return a_recommendation(**values | fields)
 
 
 def a_report(**fields: Any) -> Report:

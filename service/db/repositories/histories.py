@@ -57,14 +57,15 @@ def _earlier(session: Session, job: JobRow) -> tuple[tuple[EarlierRun, ...], dic
             select(JobRow).where(JobRow.tenant_id == job.tenant_id, JobRow.id.in_(job.warm_start))
         )
     }
-    corpora: dict[str, str] = dict(
-        session.execute(
-            select(CorpusRow.id, CorpusRow.manifest["digest"].as_string()).where(
+    digests = {
+        row.id: row.digest
+        for row in session.execute(
+            select(CorpusRow.id, CorpusRow.manifest["digest"].as_string().label("digest")).where(
                 CorpusRow.id.in_({job.corpus_id, *(row.corpus_id for row in sources.values())})
             )
-        ).tuples()
-    )
-    same = {s: corpora[row.corpus_id] == corpora[job.corpus_id] for s, row in sources.items()}
+        )
+    }
+    same = {s: digests[row.corpus_id] == digests[job.corpus_id] for s, row in sources.items()}
     rungs = {s: job_spec(row).rungs for s, row in sources.items()}
     rows = session.execute(
         select(RunRow, ObservationRow)
@@ -89,4 +90,4 @@ def _earlier(session: Session, job: JobRow) -> tuple[tuple[EarlierRun, ...], dic
         .group_by(ObservationRow.job_id)
     )
     read = Counter(run.source for run in found)
-    return found, {s: n - read[s] for s, n in counts.tuples() if n > read[s]}
+    return found, {s: n - read[s] for s, n in counts if n > read[s]}

@@ -7,7 +7,7 @@ import pytest
 from builders import a_proposal, a_spec, an_ngram_rung
 from sqlalchemy import text
 
-from cuvee.spec import ProxyRung, Verification
+from cuvee.spec import ProxyRung, Verification, WarmStart
 from cuvee.states import CorpusState, JobState, RunState
 from service.db.models import DEFAULT_TENANT
 from service.queue import ADVANCE, CPU, EXECUTE, PREPARE, TRAIN
@@ -55,6 +55,32 @@ def test_a_whole_job_needs_no_broker(lonely, corpus_spec):
     assert job.state == JobState.SUCCEEDED, job.error
     assert all(run.state == RunState.SUCCEEDED for run in list_runs(worker, job))
     assert job.progress.runs_done == len(list_runs(worker, job)) >= NGRAM.runs
+
+
+def test_the_objective_is_examined_before_the_search(lonely, corpus_spec):
+    worker = lonely
+    corpus = worker.register(corpus_spec)
+    rung = NGRAM.model_copy(update={"runs": 18})
+    job = worker.submit(a_spec(corpus=corpus.id, rungs=(rung,), concurrency=1))
+    look_until_quiet(worker)
+    found = worker.job(job.id).diagnosis
+    assert (found.anchors, found.repeats) == (4, 1)
+    assert {s.eval_set for s in found.sets} == {"fruit", "tools"}
+    told = [e for e in worker.events(job.id) if e in ("job.diagnosed", "run.succeeded")]
+    assert told.index("job.diagnosed") == 5  # all of them, and no more
+    assert told.count("job.diagnosed") == 1
+
+
+def test_a_search_starts_warm_from_an_earlier_one(lonely, corpus_spec):
+    worker = lonely
+    corpus = worker.register(corpus_spec)
+    first = worker.submit(a_spec(corpus=corpus.id, rungs=(NGRAM,)))
+    look_until_quiet(worker)
+    warm = worker.submit(
+        a_spec(corpus=corpus.id, rungs=(NGRAM,), warm_start=WarmStart(jobs=(first.id,)))
+    )
+    look_until_quiet(worker)
+    assert worker.job(warm.id).state == JobState.SUCCEEDED, worker.job(warm.id).error
 
 
 def test_preparation_rings_for_the_jobs_that_wait(worker, corpus_spec):
