@@ -83,7 +83,9 @@ class GuardrailReport(Record):
     increase: Interval = Field(description="Predicted, recommended minus baseline, bits per byte.")
     chance: float = Field(description="Predicted chance that the guardrail holds.")
     measured: Interval | None = Field(None, description="Over paired runs, if there were any.")
-    holds: bool
+    holds: bool = Field(
+        description="With the chance that was asked for: by the paired runs, else as predicted."
+    )
 
 
 class ShadowPrice(Record):
@@ -93,8 +95,15 @@ class ShadowPrice(Record):
     cap: float = Field(description="The greatest share that the supply allows now.")
     binding: bool
     gain_per_billion: Interval = Field(
-        description="Fall of the objective with 10^9 more tokens, re-optimised, bits per byte."
+        description="Fall of the objective with 10^9 more tokens, re-optimised, bits per byte; "
+        "scaled from `gain` where that is for fewer."
     )
+    tokens: int | None = Field(
+        None,
+        description="More tokens that `gain` is for: 10^9, or what moves the cap as far as the "
+        "runs can speak for.",
+    )
+    gain: Interval | None = Field(None, description="With that many more, bits per byte.")
 
 
 class Calibration(Record):
@@ -103,7 +112,10 @@ class Calibration(Record):
     levels: tuple[float, ...] = Field(description="Nominal.")
     coverage: tuple[float, ...] = Field(description="Measured, at each level.")
     inflation: float = Field(description="Factor on the standard error that leave-one-out asks.")
-    measured: tuple[float, ...] = Field((), description="Objective by target run, bits per byte.")
+    rung: int | None = Field(
+        None, description="Whose runs judge: the target, or the highest rung with eight or more."
+    )
+    measured: tuple[float, ...] = Field((), description="Objective by run there, bits per byte.")
     predicted: tuple[float, ...] = Field((), description="With that run left out.")
     se: tuple[float, ...] = Field((), description="Of the prediction of a run, inflated.")
 
@@ -238,6 +250,11 @@ class RungSummary(Record):
         None, description="Spearman's rank correlation with the target rung over shared mixtures."
     )
     shared: int = Field(0, description="Mixtures measured at both rungs.")
+    modelled: Interval | None = Field(
+        None,
+        description="The same correlation without noise, by the surrogate, over mixtures that "
+        "either rung measured.",
+    )
 
 
 class CurvePoint(Record):

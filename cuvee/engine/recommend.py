@@ -1,159 +1,215 @@
-"""The answer before verification: a mixture, how sure each share is, and what to expect of it."""
+"""The answer before verification: a mixture, how sure each share is, and what to expect of it.
+
+Everything is read off one posterior of the losses at the target (``belief.py``), the one that the
+job's strategy is modelled with; the mixture is the strategy's own answer. Where nothing supports an
+answer there is none, and ``refused`` says what is missing.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import stats
 
-from cuvee.answer import Interval, Recommendation, SetFit
-from cuvee.engine import bootstrap
-from cuvee.engine.fitted import Fits, Fitted, objective_noise, r2
-from cuvee.engine.simplex import Array
+from cuvee.answer import BridgePlan, Diagnosis, Interval, Recommendation, VerificationPlan
+from cuvee.engine import bridges, doctor
+from cuvee.engine.acquisition.guardrails import Guards
+from cuvee.engine.belief import Belief
+from cuvee.engine.calibration import calibrate
+from cuvee.engine.caveats import notes, refusal, unheld
+from cuvee.engine.contrast import Gap, gap
+from cuvee.engine.equivalents import equivalents
+from cuvee.engine.fit_records import reuse_summaries, set_fits
+from cuvee.engine.fitted import Fits
+from cuvee.engine.front import front
+from cuvee.engine.guardrails import best_that_holds, predicted_guardrails
+from cuvee.engine.optima import descend, draw_optima, gather
+from cuvee.engine.propose import answer_mixture
+from cuvee.engine.shadow import shadow_prices
+from cuvee.engine.simplex import Array, Region
 from cuvee.engine.strategies import STRATEGIES
 from cuvee.engine.table import Table
+from cuvee.engine.verification_power import Noise, plan, run_noise
+from cuvee.mixture import Mixture
 from cuvee.records import History, SearchProblem
 
-__all__ = ["law_fits", "recommend"]
+__all__ = ["recommend"]
 
-REPLICATES = 400
-"""Twenty draws in each tail of a 90 % interval: between bootstrap seeds an interval's end
-moves by 3 % of the interval's length (standard deviation, 20 worlds)."""
+_DRAWS = 256
+"""Joint draws: thirteen in each tail of a 90 % interval."""
+
+_NEAR, _UNIFORM = 192, 64
+_MEASURED = 64
+_ABSENT = 0.01
+_LABELS = ("baseline", "natural", "uniform")
+_STREAM = 15_485_863  # sets this generator apart from the proposals' and the answer's
 
 
 def recommend(problem: SearchProblem, history: History, seed: int) -> Recommendation:
     """The mixture that the job's strategy answers with, or why it can not answer.
 
-    The mixture is never outside the shares that target runs have seen: there the law is a guess.
-    Share intervals are those of the answer over bootstrap replicates of the laws; predicted losses
-    and gains are evaluated at the fixed recommendation on the same replicates, so they are free of
-    the optimism of evaluating each replicate at its own optimum.
+    Intervals of shares are those of the optimum over joint draws of the objective; predicted losses
+    and gains are those of the fixed recommendation, so they are free of the optimism of judging
+    each draw at its own optimum. Every interval contains its point.
+
+    A strategy that knows nothing of guardrails may answer with a mixture that breaks one; the best
+    mixture that holds them takes its place.
 
     Args:
         problem: What was searched.
         history: Every run; verification runs are ignored.
-        seed: The job's seed, for the bootstrap.
+        seed: The job's seed.
 
     Raises:
         EngineError: If an observation lacks an evaluation set.
     """
     table = Table.build(problem, history)
     fits = Fits(table)
-    fitted = fits.at(table.target)
-    refused = _refusal(table, fitted)
-    if fitted is None or refused is not None:
-        records = () if fitted is None else law_fits(table, fitted)
-        return Recommendation(mixture=None, fits=records, refused=refused)
-    strategy = STRATEGIES[problem.spec.strategy]
-    rng = np.random.default_rng([seed, len(table.shares)])
-    draws = fitted.draws(rng, REPLICATES)
-    mixture = table.mixture(strategy.answer(table, fits, rng))
-    p = table.vector(mixture)
-    answers = strategy.answers(table, fitted, draws)
+    belief = fits.belief
+    diagnosis = doctor.diagnose(problem, history)
+    refused = refusal(table, belief)
+    if belief is None or refused is not None:
+        return _refused(table, fits, belief, diagnosis, refused)
     level = problem.spec.verification.confidence
-    losses = draws.at(p)[:, 0]  # (B, E)
-    mean = fitted.laws.at(p)[0]
-    places = {name: j for j, name in enumerate(table.domains)}
-    sets = {name: e for e, name in enumerate(table.eval_sets)}
-    gain, chance = {}, {}
-    for label in ("baseline", "natural", "uniform"):
-        reference = table.vector(problem.reference(label))
-        better = (draws.at(reference)[:, 0] - losses) @ table.w  # (B,)
-        point = float((fitted.laws.at(reference)[0] - mean) @ table.w)
-        gain[label] = _interval(point, better, level)
-        wins = np.sum(better > 0) + 0.5 * np.sum(better == 0)
-        chance[label] = float((wins + 0.5) / (len(better) + 1))
+    rng = np.random.default_rng([seed, _STREAM, len(table.shares)])
+    mixture = answer_mixture(problem, history, seed)
+    p = table.vector(mixture)
+    region = _reach(table, p)
+    cloud = gather(region, p, _best_measured(table), rng, _NEAR, _UNIFORM).p
+    best = descend(belief.mean, region, _lowest(belief, cloud))
+    guards = Guards.of(table)
+    broken = guards.chances(belief, p[None])[0] < guards.chance
+    if np.any(broken):
+        held = best_that_holds(table, guards, belief, p, np.concatenate([best[None], cloud]))
+        if held is None:
+            return _refused(table, fits, belief, diagnosis, unheld(table, guards, belief, cloud))
+        mixture = table.mixture(held)
+        p = table.vector(mixture)
+    optima = draw_optima(belief, region, best, cloud, rng, _DRAWS)
+    references = np.array([table.vector(problem.reference(label)) for label in _LABELS])
+    gains = gap(belief, references, p, level)
+    noise = run_noise(table, belief.model)
     return Recommendation(
         mixture=mixture,
-        shares={
-            name: _interval(float(p[places[name]]), answers[:, places[name]], level)
-            for name in problem.names
+        shares=_shares(table, mixture, optima, level),
+        predicted=_predicted(table, belief, p, level),
+        objective=_objective(belief, p, level),
+        gain={
+            label: _hull(gains.mean[i], gains.low[i], gains.high[i])
+            for i, label in enumerate(_LABELS)
         },
-        predicted={
-            name: _interval(float(mean[sets[name]]), losses[:, sets[name]], level)
-            for name in problem.eval_sets
-        },
-        objective=_interval(float(mean @ table.w), losses @ table.w, level),
-        gain=gain,
-        chance_of_beating=chance,
-        fits=law_fits(table, fitted),
-        notes=_notes(table, fitted, p),
+        chance_of_beating={label: float(gains.chance[i]) for i, label in enumerate(_LABELS)},
+        fits=set_fits(table, fits, belief),
+        equivalents=equivalents(
+            table, belief, region, p, optima, None if noise is None else noise.objective, rng, level
+        ),
+        guardrails=predicted_guardrails(table, guards, belief, p, level),
+        shadow_prices=shadow_prices(table, belief, region, p, level),
+        calibration=calibrate(belief, belief.loo()),
+        plan=_plans(table, mixture, gains, noise),
+        front=front(table, belief, region, p, cloud, level),
+        bridges=_bridges(table, fits),
+        reuse=reuse_summaries(table, belief.model),
+        diagnosis=diagnosis,
+        notes=notes(table, belief, p, noise, [table.eval_sets[e] for e in guards.sets[broken]]),
     )
 
 
-def _interval(mean: float, draws: Array, confidence: float) -> Interval:
-    low, high = bootstrap.interval(draws, confidence)
-    return Interval(mean=mean, low=min(low, mean), high=max(high, mean))
+def _refused(
+    table: Table,
+    fits: Fits,
+    belief: Belief | None,
+    diagnosis: Diagnosis | None,
+    reason: str | None,
+) -> Recommendation:
+    """No answer, with what was found out all the same."""
+    if belief is None:
+        return Recommendation(mixture=None, diagnosis=diagnosis, refused=reason)
+    return Recommendation(
+        mixture=None,
+        fits=set_fits(table, fits, belief),
+        calibration=calibrate(belief, belief.loo()),
+        reuse=reuse_summaries(table, belief.model),
+        diagnosis=diagnosis,
+        refused=reason,
+    )
 
 
-def _refusal(table: Table, fitted: Fitted | None) -> str | None:
-    """Why there can be no recommendation; None when there can."""
+def _bridges(table: Table, fits: Fits) -> BridgePlan | None:
+    """What runs at both ends of the ladder have repaired, where the strategy uses the ladder."""
+    if len(STRATEGIES[table.problem.spec.strategy].rungs(table)) < 2:
+        return None
+    return bridges.plan(table, fits)
+
+
+def _reach(table: Table, p: Array) -> Region:
+    """The region cut to a little beyond the shares that runs at any rung have had.
+
+    Half the least (nothing, once it is nearly absent) and one and a half times the greatest, as for
+    proposals: the best mixture may lie there, and an interval must not end where the runs happen
+    to.
+    """
+    low, high = table.shares.min(axis=0), table.shares.max(axis=0)
+    low = np.where(low > _ABSENT, low / 2, 0.0)
+    return table.region.within(np.minimum(low, p), np.maximum(np.minimum(1.5 * high, 1.0), p))
+
+
+def _best_measured(table: Table) -> Array:
+    """The target's measured mixtures, the best of them where there are many."""
     x, y = table.at(table.target)
-    m = x.shape[1]
-    if fitted is None:
-        failed = int(np.sum(table.busy_rung == table.target))
-        return (
-            f"{len(np.unique(np.round(x, 5), axis=0))} different mixtures were measured at the "
-            f"target rung, and a law over {m} domains needs at least {m + 1} "
-            f"({failed} runs failed or are pending): raise rungs[{table.target}].runs, best to "
-            f"{3 * (m + 1)} or more"
-        )
-    if fitted.loo_r2 <= 0 and fitted.loo_rank < 0.5:
-        noise = objective_noise(table, fitted)
-        said = f", the noise of one run about {noise:.2g}" if noise is not None else ""
-        return (
-            "the laws predict a run that was left out no better than the mean of the others "
-            f"(R2 {fitted.loo_r2:.2f}, rank correlation {fitted.loo_rank:.2f}); the measured "
-            f"objectives span {np.ptp(y @ table.w):.2g} bits per byte{said}: run more or longer "
-            "target runs, or keep the present mixture"
-        )
-    if not np.any(table.region.contains(x, slack=1e-5)):
-        return "no measured mixture satisfies the constraints: allow more target runs"
-    return None
+    return x[np.argsort(table.goal.value(y), kind="stable")[:_MEASURED]]
 
 
-def law_fits(table: Table, fitted: Fitted) -> tuple[SetFit, ...]:
-    """The laws as records, in the problem's order of evaluation sets and domains."""
-    laws = fitted.laws
-    fit = laws.y - laws.residuals
-    by_name = {}
-    for e, name in enumerate(table.eval_sets):
-        slopes = dict(zip(table.domains, laws.t[e].tolist(), strict=True))
-        by_name[name] = SetFit(
-            eval_set=name,
-            runs=laws.runs,
-            r2=r2(laws.y[:, e], fit[:, e]),
-            loo_rmse=float(np.sqrt(np.mean((laws.y[:, e] - laws.loo[:, e]) ** 2))),
-            loo_r2=r2(laws.y[:, e], laws.loo[:, e]),
-            coefficients={d: slopes[d] for d in table.problem.names},
-            floor=float(laws.c[e]),
-            observed=tuple(laws.y[:, e].tolist()),
-            loo_predicted=tuple(laws.loo[:, e].tolist()),
-        )
-    return tuple(by_name[name] for name in table.problem.eval_sets)
+def _lowest(belief: Belief, cloud: Array) -> Array:
+    return np.asarray(cloud[np.argmin(belief.mean(cloud))])
 
 
-def _notes(table: Table, fitted: Fitted, p: Array) -> tuple[str, ...]:
-    """What a reader should know before trusting the mixture."""
-    notes = []
-    runs, m = fitted.laws.x.shape
-    low, high = fitted.laws.x.min(axis=0), fitted.laws.x.max(axis=0)
-    at_low = (p <= low + 1e-5) & (low > table.region.lower + 1e-4)
-    at_high = (p >= high - 1e-5) & (high < table.region.upper - 1e-4)
-    for at, word, seen in ((at_low, "less", low), (at_high, "more", high)):
-        held = [f"{table.domains[j]} ({seen[j]:.3g})" for j in np.flatnonzero(at)]
-        if held:
-            notes.append(
-                f"the laws would give still {word} than any target run gave to "
-                f"{', '.join(sorted(held))}: the recommendation stays within what was seen"
-            )
-    if runs < 3 * (m + 1):
-        notes.append(
-            f"the laws rest on {runs} target runs for {m + 1} parameters each; "
-            f"{3 * (m + 1)} would make the intervals firmer"
+def _hull(mean: float, low: float, high: float) -> Interval:
+    """An interval that contains its point."""
+    return Interval(mean=float(mean), low=float(min(low, mean)), high=float(max(high, mean)))
+
+
+def _shares(
+    table: Table, mixture: Mixture, optima: Array, confidence: float
+) -> dict[str, Interval]:
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(optima, [tail, 1 - tail], axis=0)
+    places = {name: j for j, name in enumerate(table.domains)}
+    return {
+        name: _hull(mixture[name], low[places[name]], high[places[name]])
+        for name in table.problem.names
+    }
+
+
+def _predicted(table: Table, belief: Belief, p: Array, confidence: float) -> dict[str, Interval]:
+    mean = belief.model.mean(p[None], belief.target)[0]
+    sd = belief.inflation * np.sqrt(belief.model.var(p[None], belief.target)[0])
+    half = float(stats.norm.ppf(0.5 + confidence / 2)) * sd
+    places = {name: e for e, name in enumerate(table.eval_sets)}
+    return {
+        name: _hull(mean[e], mean[e] - half[e], mean[e] + half[e])
+        for name in table.problem.eval_sets
+        for e in (places[name],)
+    }
+
+
+def _objective(belief: Belief, p: Array, confidence: float) -> Interval:
+    mean, sd = float(belief.mean(p[None])[0]), float(belief.sd(p[None])[0])
+    half = float(stats.norm.ppf(0.5 + confidence / 2)) * sd
+    return _hull(mean, mean - half, mean + half)
+
+
+def _plans(
+    table: Table, mixture: Mixture, gains: Gap, noise: Noise | None
+) -> tuple[VerificationPlan, ...]:
+    checks = table.problem.spec.verification
+    return tuple(
+        plan(
+            label,
+            (float(gains.mean[_LABELS.index(label)]), float(gains.sd[_LABELS.index(label)])),
+            noise,
+            checks.seeds,
+            checks.confidence,
         )
-    leverage = float(table.w @ fitted.laws.leverages_at(p)[:, 0])
-    if leverage > 1:
-        notes.append(f"the target runs support this mixture weakly (leverage {leverage:.2g})")
-    failed = int(np.sum(table.busy_rung == table.target) - table.pending[table.target])
-    if failed:
-        notes.append(f"{failed} target runs failed and are not in the laws")
-    return tuple(notes)
+        for label in checks.references
+        if table.problem.reference(label).digest() != mixture.digest()
+    )

@@ -6,29 +6,29 @@ from datetime import datetime
 from itertools import accumulate
 
 import numpy as np
-from scipy import stats
 
 from cuvee import __version__
 from cuvee.answer import (
     CurvePoint,
     DomainShare,
     EvalReport,
+    GuardrailReport,
     Interval,
     PairedDifference,
     Recommendation,
     Report,
     RungSummary,
 )
-from cuvee.engine.bootstrap import interval
-from cuvee.engine.simplex import Array
-from cuvee.engine.verify import differences, mean_interval, single_noise, verified
+from cuvee.engine.agreement import modelled_agreement, rank_agreement
+from cuvee.engine.fitted import Fits
+from cuvee.engine.guardrails import measured_guardrails
+from cuvee.engine.table import Table
+from cuvee.engine.verify import differences, increases, mean_interval, single_noise, verified
 from cuvee.mixture import Mixture
 from cuvee.records import History, Observation, SearchProblem
 
 __all__ = ["build_report"]
 
-_REPLICATES = 1000
-_LEAST_SHARED = 4  # a rank correlation of fewer mixtures has hardly any values to take
 _AT_BOUND = 1e-4  # a share this near a bound is held by it
 
 
@@ -64,15 +64,19 @@ def build_report(
     shown = differences(problem, history, recommendation)
     mixture = recommendation.mixture
     measured = None
+    guardrails = recommendation.guardrails
     if mixture is not None:
         measured = _measured_objective(problem, history, mixture)
+        guardrails = _guardrails(problem, history, recommendation, mixture)
     return Report(
         job_id=job_id,
         name=name,
         corpus_digest=corpus_digest,
         created_at=created_at,
         confidence=problem.spec.verification.confidence,
-        verdict=_verdict(problem, recommendation, shown),
+        verdict=" ".join(
+            [_verdict(problem, recommendation, shown), *_kept(guardrails, recommendation)]
+        ),
         refused=recommendation.refused,
         recommended=mixture,
         domains=() if mixture is None else _domains(problem, recommendation, mixture),
@@ -85,6 +89,15 @@ def build_report(
         predicted_gain=recommendation.gain,
         verification=shown,
         fits=recommendation.fits,
+        equivalents=recommendation.equivalents,
+        guardrails=guardrails,
+        shadow_prices=recommendation.shadow_prices,
+        calibration=recommendation.calibration,
+        plan=recommendation.plan,
+        front=recommendation.front,
+        bridges=recommendation.bridges,
+        reuse=recommendation.reuse,
+        diagnosis=recommendation.diagnosis,
         rungs=_rungs(problem, history, seed),
         curve=_curve(problem, history),
         stop_reason=stop_reason,
@@ -141,6 +154,47 @@ def _sentence(pair: PairedDifference, level: str) -> str:
     return (
         f"Recommended mixture is not shown to beat {reference}: the difference is "
         f"{value.mean:.3f} bits per byte ({figures}) in {runs}."
+    )
+
+
+def _kept(guardrails: tuple[GuardrailReport, ...], recommendation: Recommendation) -> list[str]:
+    """What paired runs say of the guardrails: broken ones first, then those not shown to hold."""
+    if recommendation.mixture is None:
+        return []
+    tested = [g for g in guardrails if g.measured is not None]
+    said = []
+    for g in tested:
+        if g.measured is not None and g.measured.low > g.max_increase:
+            said.append(
+                f"It breaks the guardrail of {g.eval_set}: {g.measured.mean:.3f} bits per byte "
+                f"over the baseline, {g.max_increase:g} allowed."
+            )
+    unsure = [
+        g.eval_set
+        for g in tested
+        if not g.holds and g.measured is not None and g.measured.low <= g.max_increase
+    ]
+    if unsure:
+        word = "guardrail" if len(unsure) == 1 else "guardrails"
+        said.append(f"The runs do not show that the {word} of {', '.join(unsure)} hold.")
+    return said
+
+
+def _guardrails(
+    problem: SearchProblem, history: History, recommendation: Recommendation, mixture: Mixture
+) -> tuple[GuardrailReport, ...]:
+    if not recommendation.guardrails:
+        return ()
+    found = increases(problem, history, mixture)
+    noise: dict[str, float] = {}
+    if any(len(values) == 1 for values in found.values()):
+        noise = single_noise(problem, history)[1]
+    return measured_guardrails(
+        recommendation.guardrails,
+        tuple(g.chance for g in problem.spec.guardrails),
+        found,
+        noise,
+        problem.spec.verification.confidence,
     )
 
 
@@ -226,19 +280,28 @@ def _evaluations(
 
 
 def _rungs(problem: SearchProblem, history: History, seed: int) -> tuple[RungSummary, ...]:
+    table = Table.build(problem, history)
+    belief = Fits(table).belief
     means = [_mean_objectives(problem, history, rung) for rung in range(len(problem.rungs))]
+    level = problem.spec.verification.confidence
     summaries = []
     for rung, spec in enumerate(problem.rungs):
         runs = [o for o in history.observations if o.rung == rung]
         shared = sorted(means[rung].keys() & means[problem.target].keys())
-        agreement = None
-        if rung != problem.target and len(shared) >= _LEAST_SHARED:
-            agreement = _spearman(
+        agreement = modelled = None
+        if rung != problem.target:
+            rng = np.random.default_rng([seed, rung])
+            agreement = rank_agreement(
                 np.array([means[rung][d] for d in shared]),
                 np.array([means[problem.target][d] for d in shared]),
-                np.random.default_rng([seed, rung]),
-                problem.spec.verification.confidence,
+                rng,
+                level,
             )
+            if belief is not None and np.any(table.rung == table.target):
+                either = table.shares[(table.rung == rung) | (table.rung == table.target)]
+                modelled = modelled_agreement(
+                    belief.model, table.goal, rung, either, rng, level, belief.inflation
+                )
         summaries.append(
             RungSummary(
                 kind=spec.kind,
@@ -247,6 +310,7 @@ def _rungs(problem: SearchProblem, history: History, seed: int) -> tuple[RungSum
                 seconds=sum(sorted(o.seconds for o in runs)),
                 agreement=agreement,
                 shared=0 if rung == problem.target else len(shared),
+                modelled=modelled,
             )
         )
     return tuple(summaries)
@@ -259,27 +323,6 @@ def _mean_objectives(problem: SearchProblem, history: History, rung: int) -> dic
         if o.rung == rung:
             values.setdefault(o.mixture.digest(), []).append(problem.objective(o.losses))
     return {digest: float(np.mean(sorted(v))) for digest, v in values.items()}
-
-
-def _spearman(x: Array, y: Array, rng: np.random.Generator, confidence: float) -> Interval | None:
-    """Rank correlation with a bootstrap interval over mixtures; None when ranks are all tied."""
-
-    def correlation(a: Array, b: Array) -> Array:
-        a = stats.rankdata(a, axis=-1)
-        b = stats.rankdata(b, axis=-1)
-        a = a - a.mean(axis=-1, keepdims=True)
-        b = b - b.mean(axis=-1, keepdims=True)
-        scale = np.sqrt(np.sum(a * a, axis=-1) * np.sum(b * b, axis=-1))
-        top = np.sum(a * b, axis=-1)
-        return np.where(scale > 0, top / np.where(scale > 0, scale, 1.0), np.nan)
-
-    mean = float(correlation(x, y))
-    if np.isnan(mean):
-        return None
-    picks = rng.integers(len(x), size=(_REPLICATES, len(x)))
-    drawn = correlation(x[picks], y[picks])
-    low, high = interval(drawn[np.isfinite(drawn)], confidence)
-    return Interval(mean=mean, low=min(low, mean), high=max(high, mean))
 
 
 def _curve(problem: SearchProblem, history: History) -> tuple[CurvePoint, ...]:

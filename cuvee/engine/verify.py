@@ -11,13 +11,21 @@ import numpy as np
 from scipy import stats
 
 from cuvee.answer import Interval, PairedDifference, Recommendation
-from cuvee.engine.fitted import Fits, objective_noise
+from cuvee.engine.fitted import Fits
 from cuvee.engine.table import Table
+from cuvee.engine.verification_power import run_noise
 from cuvee.errors import EngineError
 from cuvee.mixture import Mixture
 from cuvee.records import History, Observation, Prediction, Proposal, SearchProblem
 
-__all__ = ["differences", "mean_interval", "plan_verification", "single_noise", "verified"]
+__all__ = [
+    "differences",
+    "increases",
+    "mean_interval",
+    "plan_verification",
+    "single_noise",
+    "verified",
+]
 
 _STREAM = 7919  # sets the verification seeds apart from the search's streams
 
@@ -86,23 +94,28 @@ def verified(problem: SearchProblem, history: History, mixture: Mixture) -> list
 def single_noise(problem: SearchProblem, history: History) -> tuple[float, dict[str, float]]:
     """Noise of one target run, of the objective and per set, where a mean rests on one run.
 
-    From repeats and the laws' residuals; where the search left neither, from the held-out text
-    alone, which leaves out the seed and so is the least that it can be.
+    From repeats and the surrogate's residuals; where the search left neither, from the held-out
+    text alone, which leaves out the seed and so is the least that it can be.
     """
-    table = Table.build(problem, history)
-    fitted = Fits(table).at(table.target)
+    found = _search_noise(problem, history)
+    if found is not None:
+        return found
     first = next(o for o in history.observations if o.rung == problem.target)
     by_set = {name: loss.bits_per_byte_se for name, loss in first.losses.items()}
-    weighted = [w * by_set[e] for e, w in zip(problem.eval_sets, problem.weights, strict=True)]
-    noise = objective_noise(table, fitted)
-    if fitted is not None:
-        by_set = dict(zip(table.eval_sets, fitted.laws.scale.tolist(), strict=True))
-    return float(np.linalg.norm(weighted)) if noise is None else noise, by_set
+    each = np.array([by_set[e] for e in problem.eval_sets])
+    weighted = float(np.linalg.norm(np.array(problem.weights) * each))
+    worst = problem.spec.objective.reference is not None
+    return float(each.max()) if worst else weighted, by_set
 
 
-def _search_noise(problem: SearchProblem, history: History) -> float | None:
+def _search_noise(
+    problem: SearchProblem, history: History
+) -> tuple[float, dict[str, float]] | None:
     table = Table.build(problem, history)
-    return objective_noise(table, Fits(table).at(table.target))
+    noise = run_noise(table, Fits(table).model)
+    if noise is None:
+        return None
+    return noise.objective, dict(zip(table.eval_sets, noise.sets.tolist(), strict=True))
 
 
 def mean_interval(values: list[float], confidence: float, noise: float | None) -> Interval:
@@ -116,6 +129,21 @@ def mean_interval(values: list[float], confidence: float, noise: float | None) -
     mean, se, freedom = _mean(values, noise)
     half = se * _quantile(0.5 + confidence / 2, freedom)
     return Interval(mean=mean, low=mean - half, high=mean + half)
+
+
+def increases(problem: SearchProblem, history: History, mixture: Mixture) -> dict[str, list[float]]:
+    """Recommended minus baseline by complete pair, bits per byte, by evaluation set.
+
+    Empty lists where the recommendation is the baseline: nothing can increase.
+    """
+    same = mixture.digest() == problem.baseline.digest()
+    ours = {o.seed: o for o in verified(problem, history, mixture)}
+    theirs = {o.seed: o for o in verified(problem, history, problem.baseline)}
+    seeds = [] if same else sorted(ours.keys() & theirs.keys())
+    return {
+        e: [ours[s].losses[e].bits_per_byte - theirs[s].losses[e].bits_per_byte for s in seeds]
+        for e in problem.eval_sets
+    }
 
 
 def differences(
@@ -149,7 +177,7 @@ def differences(
             known = _search_noise(problem, history)
             if known is None:
                 continue  # one pair, and no idea how much a pair varies: it shows nothing
-            noise = known * np.sqrt(2)
+            noise = known[0] * np.sqrt(2)
         mean, se, freedom = _mean(values, noise)
         found.append(
             PairedDifference(

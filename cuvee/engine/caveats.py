@@ -1,0 +1,168 @@
+"""When there is no answer, and what is missing; what a reader should know before trusting one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cuvee.engine.acquisition.guardrails import Guards
+from cuvee.engine.belief import Belief
+from cuvee.engine.calibration import foresight
+from cuvee.engine.simplex import Array
+from cuvee.engine.strategies import STRATEGIES
+from cuvee.engine.strategies.base import verified
+from cuvee.engine.surrogates.default import LEAST
+from cuvee.engine.table import SAME, Table, same
+from cuvee.engine.verification_power import Noise, run_noise
+
+__all__ = ["notes", "refusal", "unheld"]
+
+LEAST_TARGET = 3
+"""Different mixtures at the target below which nothing tells how far cheaper rungs, or a law's
+shape, can be believed."""
+
+_WIDE = 2.0  # inflation from which on a reader should know of it
+
+
+def refusal(table: Table, belief: Belief | None) -> str | None:
+    """Why there can be no recommendation, and what is missing; None when there can be one."""
+    x, _ = table.at(table.target)
+    rung = f"rungs[{table.target}].runs"
+    held = int(np.sum(table.busy_rung == table.target))
+    out = f"{held} runs failed or are pending" if held else "none failed or is pending"
+    different = len(np.unique(np.round(x / (2 * SAME)), axis=0))
+    if belief is None or different < LEAST_TARGET:
+        strategy = STRATEGIES[table.problem.spec.strategy]
+        least = max(LEAST_TARGET, strategy.surrogate(table).least_runs(x.shape[1]))
+        if belief is not None:
+            least = LEAST_TARGET
+        return (
+            f"{different} different mixtures were measured at the target rung, and a model over "
+            f"{x.shape[1]} domains needs at least {least} ({out}): raise {rung}, best to "
+            f"{3 * (x.shape[1] + 1)} or more"
+        )
+    loo = belief.loo()
+    if len(loo.rows) >= LEAST_TARGET:
+        seen = foresight(loo.measured, loo.predicted)
+        if seen.none:
+            noise = run_noise(table, belief.model)
+            said = "" if noise is None else f", the noise of one run about {noise.objective:.2g}"
+            return (
+                "the surrogate predicts a run that was left out no better than the mean of the "
+                f"others (R2 {seen.r2:.2f}, rank correlation {seen.rank:.2f}); the measured "
+                f"objectives span {np.ptp(loo.measured):.2g} bits per byte{said}: run more or "
+                "longer target runs, or keep the present mixture"
+            )
+    if not len(verified(table)[0]):
+        return f"no measured mixture satisfies the constraints: raise {rung}"
+    if table.problem.spec.guardrails and not _baseline_measured(table):
+        return (
+            "the baseline has not been measured at the target rung, so nothing tells whether the "
+            f"guardrails hold ({out}): run it"
+        )
+    return None
+
+
+def unheld(table: Table, guards: Guards, belief: Belief, among: Array) -> str:
+    """Why the guardrails allow no answer: how near the nearest of the candidates comes."""
+    chances = guards.chances(belief, among)
+    nearest = chances[np.argmax(np.min(chances - guards.chance, axis=1))]
+    said = [
+        f"{table.eval_sets[e]} within {slack:g} bits per byte of the baseline with a chance of "
+        f"{chance:.2f}, not {asked:g}"
+        for e, slack, chance, asked in zip(
+            guards.sets, guards.slack, nearest, guards.chance, strict=True
+        )
+        if chance < asked
+    ]
+    return (
+        f"no mixture holds all guardrails: the nearest keeps {', and '.join(said)}: allow a "
+        "greater max_increase, ask for less chance, relax the constraints, or run more at the "
+        "target"
+    )
+
+
+def notes(
+    table: Table, belief: Belief, p: Array, noise: Noise | None, broken: Sequence[str]
+) -> tuple[str, ...]:
+    """What a reader should know before trusting the recommendation ``p (m,)``.
+
+    Args:
+        table: The search.
+        belief: The posterior of the objective.
+        p: The recommendation.
+        noise: Of one run.
+        broken: Evaluation sets whose guardrails the strategy's own answer would have broken.
+    """
+    said = []
+    if broken:
+        said.append(
+            f"the strategy's own answer would not hold the guardrails of {', '.join(broken)} with "
+            "the chance that is asked for: the recommendation is the best mixture that does"
+        )
+    said += _edges(table, p)
+    x, _ = table.at(table.target)
+    m = len(p)
+    loo = belief.loo()
+    if loo.rung != table.target:
+        said.append(
+            f"{len(x)} target runs are too few to judge predictions by ({LEAST} are wanted): "
+            f"calibration is that of rung {loo.rung}"
+        )
+    elif len(x) < 3 * (m + 1) and table.target == 0:
+        said.append(
+            f"the answer rests on {len(x)} runs over {m} domains; {3 * (m + 1)} would make the "
+            "intervals firmer"
+        )
+    if belief.inflation >= _WIDE:
+        said.append(
+            f"runs left out miss their predictions {belief.inflation:.1f} times as far as the "
+            "surrogate expected: every interval is widened by this factor"
+        )
+    if not _baseline_measured(table):
+        said.append(
+            "the baseline was not measured at the target rung: the gain over it rests on the "
+            "surrogate alone"
+        )
+    sd = float(belief.sd(p[None])[0])
+    if noise is not None and sd > 2 * noise.objective > 0:
+        said.append(
+            f"the runs support this mixture weakly: its objective is known to {sd:.2g} bits per "
+            f"byte, {sd / noise.objective:.1f} times the noise of one run"
+        )
+    failed = int(np.sum(table.busy_rung == table.target) - table.pending[table.target])
+    if failed:
+        said.append(f"{failed} target runs failed and say nothing")
+    return tuple(said)
+
+
+def _edges(table: Table, p: Array) -> list[str]:
+    """Where the answer is at the edge of the shares that target runs had, or beyond it."""
+    x, _ = table.at(table.target)
+    low, high = x.min(axis=0), x.max(axis=0)
+    room_below = low > table.region.lower + 1e-4
+    room_above = high < table.region.upper - 1e-4
+    at_low = (np.abs(p - low) <= 1e-5) & room_below
+    at_high = (np.abs(p - high) <= 1e-5) & room_above
+    said = []
+    for at, word, seen in ((at_low, "less", low), (at_high, "more", high)):
+        held = [f"{table.domains[j]} ({seen[j]:.3g})" for j in np.flatnonzero(at)]
+        if held:
+            said.append(
+                f"still {word} than any target run gave might be better for "
+                f"{', '.join(sorted(held))}: the recommendation stays within what was seen"
+            )
+    for beyond, word, seen in ((p < low - 1e-4, "little", low), (p > high + 1e-4, "much", high)):
+        past = [f"{table.domains[j]} ({seen[j]:.3g})" for j in np.flatnonzero(beyond)]
+        if past:
+            said.append(
+                f"no target run gave so {word} to {', '.join(sorted(past))}: there the "
+                "recommendation rests on cheaper rungs and on the surrogate"
+            )
+    return said
+
+
+def _baseline_measured(table: Table) -> bool:
+    x, _ = table.at(table.target)
+    return bool(np.any(same(table.vector(table.problem.baseline), x)))

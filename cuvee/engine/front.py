@@ -1,0 +1,106 @@
+"""The Pareto front of an objective with several parts, under the posterior mean.
+
+A mixture is on the front when no candidate is at least as good on all parts and better on one.
+Candidates are those about the answer and the minima of weighted sums of the parts, each started at
+the minimum of its neighbour: a weighted sum finds every point of a convex front, the candidates
+what there is of another.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from scipy import stats
+
+from cuvee.answer import FrontPoint, Interval
+from cuvee.engine.belief import Belief
+from cuvee.engine.optima import descend
+from cuvee.engine.simplex import Array, Region
+from cuvee.engine.table import Table
+
+__all__ = ["front", "nondominated"]
+
+_MOST = 12
+_GRID = {2: 8, 3: 4, 4: 3}  # parts to steps of the grid of weights: 9, 15, 20 sums
+_ROUNDS = 12
+_CORNER = 0.02  # of a weight: a part that weighs nothing would end on the front by luck
+
+
+def front(
+    table: Table, belief: Belief, region: Region, best: Array, cloud: Array, confidence: float
+) -> tuple[FrontPoint, ...]:
+    """At most twelve mixtures spread over the front, by their first part; () unless pareto.
+
+    Args:
+        table: The search.
+        belief: The posterior.
+        region: Where mixtures may be recommended.
+        best: The recommendation, shape ``(m,)``; it is on the front or near it.
+        cloud: Candidates, shape ``(n, m)``.
+        confidence: Level of the intervals.
+    """
+    parts = table.problem.spec.objective.parts
+    weights = belief.goal.parts
+    if parts is None or weights is None:
+        return ()
+    count, steps = len(weights), _GRID[len(weights)]
+    found, start = [best], best
+    for shares in product(range(steps + 1), repeat=count):
+        if sum(shares) != steps:
+            continue
+        mix = (1 - _CORNER) * np.array(shares) / steps + _CORNER / count
+        w = mix @ weights
+
+        def total(q: Array, w: Array = w) -> Array:
+            return np.asarray(belief.model.mean(q, belief.target) @ w)
+
+        start = descend(total, region, start, _ROUNDS)
+        found.append(start)
+    candidates = np.concatenate([np.array(found), cloud])
+    values = belief.model.mean(candidates, belief.target) @ weights.T  # (n, Q)
+    kept = _thin(values, nondominated(values), _MOST)
+    kept = kept[np.argsort(values[kept, 0], kind="stable")]
+    deviation = belief.inflation * np.sqrt(belief.model.var(candidates[kept], belief.target))
+    half = stats.norm.ppf(0.5 + confidence / 2)
+    points = []
+    for row, each in zip(kept, deviation, strict=True):
+        spread = weights * each  # (Q, E)
+        square = np.einsum("qe,ef,qf->q", spread, belief.correlation, spread)
+        width = half * np.sqrt(np.maximum(square, 0.0))
+        points.append(
+            FrontPoint(
+                mixture=table.mixture(candidates[row]),
+                parts={
+                    name: Interval(mean=float(v), low=float(v - h), high=float(v + h))
+                    for name, v, h in zip(parts, values[row], width, strict=True)
+                },
+            )
+        )
+    return tuple(points)
+
+
+def nondominated(values: Array) -> Array:
+    """Which rows ``(n, Q)`` no other row is at least as low as everywhere and lower somewhere.
+
+    Returns:
+        Indices in increasing order; of equal rows, the first.
+    """
+    _, first = np.unique(values, axis=0, return_index=True)
+    rows = values[np.sort(first)]
+    at_least = np.all(rows[:, None, :] <= rows[None, :, :], axis=2)
+    np.fill_diagonal(at_least, False)
+    return np.asarray(np.sort(first)[~np.any(at_least, axis=0)])
+
+
+def _thin(values: Array, kept: Array, count: int) -> Array:
+    """At most ``count`` of the rows, spread out: the ends of each part, then max-min distance."""
+    if len(kept) <= count:
+        return kept
+    scale = np.maximum(np.ptp(values[kept], axis=0), 1e-12)
+    at = values[kept] / scale
+    chosen = list(dict.fromkeys(np.argmin(at, axis=0).tolist()))
+    while len(chosen) < count:
+        gaps = np.abs(at[:, None, :] - at[chosen][None, :, :]).max(axis=2).min(axis=1)
+        chosen.append(int(np.argmax(gaps)))
+    return np.asarray(kept[chosen])
