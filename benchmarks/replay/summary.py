@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from benchmarks.replay.bars import BARS, Range
 from benchmarks.replay.record import Record
 
-__all__ = ["bars_table", "failed", "judged", "tables"]
+__all__ = ["bars_table", "by_n", "failed", "judged", "tables"]
 
 
 def judged(records: Sequence[Record]) -> list[dict[str, object]]:
@@ -71,13 +71,16 @@ def tables(records: Sequence[Record]) -> str:
         for objective in dict.fromkeys(r.objective for r in ours):
             here = [r for r in ours if r.objective == objective]
             heading = f"## {protocol}, {objective}: {title} ({' / '.join(values)})"
-            parts.append(f"{heading}\n\n{_by_n(here, values, aggregate)}")
+            parts.append(f"{heading}\n\n{by_n(here, values, [aggregate] * len(values))}")
     return "\n\n".join(parts)
 
 
-def _by_n(records: Sequence[Record], values: Sequence[str], aggregate: object) -> str:
-    """A row per method, a column per n."""
-    assert callable(aggregate)
+def by_n(
+    records: Sequence[Record],
+    values: Sequence[str],
+    aggregates: Sequence[Callable[[list[float]], float]],
+) -> str:
+    """A row per method, a column per n or budget; each value by its aggregate over the seeds."""
     ns = sorted({r.n for r in records})
     rows = []
     for method in dict.fromkeys(r.method for r in records):
@@ -85,7 +88,7 @@ def _by_n(records: Sequence[Record], values: Sequence[str], aggregate: object) -
         for n in ns:
             here = [r.values for r in records if r.method == method and r.n == n]
             cells = []
-            for value in values:
+            for value, aggregate in zip(values, aggregates, strict=True):
                 known = [v[value] for v in here if value in v]
                 cells.append(f"{aggregate(known):.3f}" if known else "–")
             row.append(" / ".join(cells))
