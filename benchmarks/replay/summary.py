@@ -11,6 +11,9 @@ from benchmarks.replay.record import Record
 
 __all__ = ["bars_table", "by_n", "failed", "judged", "tables"]
 
+_OURS = "multi_fidelity"
+_REPLICATES = 4000
+
 
 def judged(records: Sequence[Record]) -> list[dict[str, object]]:
     """Every bar that these records measure: figure, goal, and whether each was met."""
@@ -72,6 +75,8 @@ def tables(records: Sequence[Record]) -> str:
             here = [r for r in ours if r.objective == objective]
             heading = f"## {protocol}, {objective}: {title} ({' / '.join(values)})"
             parts.append(f"{heading}\n\n{by_n(here, values, [aggregate] * len(values))}")
+            if values == ("regret",):
+                parts.append(_areas(here))
     return "\n\n".join(parts)
 
 
@@ -94,6 +99,35 @@ def by_n(
             row.append(" / ".join(cells))
         rows.append(row)
     return _markdown(["", *(f"{n:g}" for n in ns)], rows)
+
+
+def _areas(records: Sequence[Record]) -> str:
+    """Mean area under regret by method, and how sure its difference from ours is.
+
+    The interval is of the mean difference over seeds, resampled in pairs; one that holds zero does
+    not tell the two methods apart.
+    """
+    areas = {
+        method: {
+            r.seed: r.values["area"] for r in records if r.method == method and "area" in r.values
+        }
+        for method in dict.fromkeys(r.method for r in records)
+    }
+    ours = areas.get(_OURS, {})
+    draws = np.random.default_rng(0)
+    rows = []
+    for method, by_seed in areas.items():
+        row: list[object] = [method, f"{np.mean(list(by_seed.values())):.3f}", "–", "–"]
+        both = sorted(by_seed.keys() & ours.keys())
+        if method != _OURS and both:
+            less = np.array([by_seed[s] - ours[s] for s in both])
+            means = less[draws.integers(len(both), size=(_REPLICATES, len(both)))].mean(axis=1)
+            low, high = np.quantile(means, [0.05, 0.95])
+            row[2] = f"{low:+.3f} to {high:+.3f}"
+            row[3] = "no" if low <= 0 <= high else "yes"
+        rows.append(row)
+    head = ["", "area", f"less {_OURS}'s, 90 % interval", "resolved"]
+    return _markdown(head, rows)
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

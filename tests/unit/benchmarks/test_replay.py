@@ -215,3 +215,18 @@ def test_a_figure_below_its_floor_is_a_failure_and_is_named() -> None:
     assert not summary.failed(good)
     assert [f.startswith(bar.what) for f in summary.failed(bad)] == [True]
     assert "| 0.5 | no |" in summary.bars_table(bad)
+
+
+def test_areas_are_compared_seed_by_seed() -> None:
+    rng = np.random.default_rng(5)
+    hard = rng.uniform(0, 9, size=10)  # seeds differ far more than methods do
+    areas = {"multi_fidelity": hard, "worse": hard + rng.uniform(0.1, 0.3, 10), "same": hard[::-1]}
+    records = [
+        Record("B2", "mean", method, 8, seed, {"regret": 0.0, "area": value})
+        for method, values in areas.items()
+        for seed, value in enumerate(values.tolist())
+    ]
+    rows = [line.split(" | ") for line in summary.tables(records).splitlines()]
+    verdicts = {row[0]: row[-1] for row in rows if len(row) == 4}
+    assert verdicts["| worse"] == "yes |"
+    assert verdicts["| same"] == "no |"
