@@ -48,6 +48,8 @@ JOB_SPEC: Final[Example] = {
     "objective": {"weights": {"plays": 1, "code": 2}},
     "constraints": {"bounds": {"code": {"min": 0.1}}, "target_tokens": 100_000_000},
     "baseline": {"plays": 0.5, "code": 0.5},
+    "guardrails": [{"eval_set": "plays", "max_increase": 0.02}],
+    "warm_start": {"jobs": ["plays-and-code-0"]},
     "seed": 1,
 }
 
@@ -79,6 +81,32 @@ CORPUS: Final[Example] = {
     "updated_at": _LATER,
 }
 
+def _set_diagnosis(name: str, ratio: float, verdict: str) -> Example:
+    return {
+        "eval_set": name,
+        "signal": round(0.02 * ratio, 4),
+        "noise": 0.02,
+        "signal_to_noise": ratio,
+        "agreement": {"mean": 0.83, "low": 0.31, "high": 0.97},
+        "dominance": 0.5,
+        "verdict": verdict,
+    }
+
+
+_DIAGNOSIS: Final[Example] = {
+    "anchors": 6,
+    "repeats": 3,
+    "sets": [
+        _set_diagnosis("plays", 1.4, "noisy: seeds move it almost as much as mixtures do"),
+        _set_diagnosis("code", 6.5, "good"),
+    ],
+    "objective": _set_diagnosis("objective", 5.2, "good"),
+    "warnings": [
+        "noise hides what mixtures do to plays (signal to noise 1.4): give such a set less weight, "
+        "score it on more text, or leave it out"
+    ],
+}
+
 JOB: Final[Example] = {
     "id": _JOB_ID,
     "name": "plays-and-code-1",
@@ -96,6 +124,7 @@ JOB: Final[Example] = {
         "baseline": 2.402,
         "seconds_left": 95.0,
     },
+    "diagnosis": _DIAGNOSIS,
     "created_at": _CREATED,
     "updated_at": _LATER,
 }
@@ -116,7 +145,16 @@ RUN: Final[Example] = {
     "mixture": {"plays": 0.38, "code": 0.62},
     "seed": 1701,
     "attempt": 1,
-    "reason": "lowest predicted loss",
+    "reason": "could beat the best so far by most per cost",
+    "explanation": {
+        "method": "improvement",
+        "predicted_gain": 0.012,
+        "expected_improvement": 0.006,
+        "uncertainty": 0.009,
+        "correlation": 1.0,
+        "cost": 1.0,
+        "alternatives": {"ngram": 0.0004, "proxy": 0.006},
+    },
     "progress": 1.0,
     "objective": 2.314,
     "losses": _LOSSES,
