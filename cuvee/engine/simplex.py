@@ -1,36 +1,58 @@
 """The feasible region as arrays: membership, projections, sampling.
 
-A region is ``{p : l <= p <= u, sum(p) = 1, L_g <= sum of group g <= U_g}`` with disjoint groups.
-Because groups do not overlap, both projections reduce to one scalar equation. For the Euclidean
-projection of ``y`` the solution is ``p_j = clip(y_j + s_g, l_j, u_j)`` with
-``s_g = clip(s, a_g, b_g)``, where ``a_g`` and ``b_g`` are the shifts at which group ``g`` meets its
-own bounds and ``s`` makes the total one. For the Kullback-Leibler projection the shift becomes a
-factor: ``p_j = clip(y_j * s_g, l_j, u_j)``. Both totals are piecewise linear in ``s``, so the root
-is found exactly between two neighbouring breakpoints (Held, Wolfe & Crowder 1974 for the plain
-simplex with bounds).
+A region is ``{p : l <= p <= u, sum(p) = 1, L_g <= sum of group g <= U_g}``, where of two groups one
+contains the other or they are disjoint, and possibly at most ``max_active`` shares above zero.
+
+Without that limit both projections reduce to scalar equations, one per group. For the Euclidean
+projection of ``y`` every node of the tree of groups has a shift: the root's makes the total one,
+and a group's is its parent's, clipped to ``[a_g, b_g]``, the shifts at which the group meets its
+own bounds (the multiplier of a bound is zero unless the bound holds with equality). A domain's
+share is ``clip(y_j + shift, l_j, u_j)``. A clip of a clip is a clip, so groups are solved from the
+smallest to the largest and each is folded into the bounds of its domains. For the
+Kullback-Leibler projection the shift becomes a factor. The totals are piecewise linear in shift
+or factor, so each root is found exactly between two neighbouring breakpoints (Held, Wolfe &
+Crowder 1974 for the plain simplex with bounds).
+
+With the limit, a projection first chooses the active domains (``cuvee.engine.supports``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from cuvee.conflicts import Tree
+from cuvee.engine import supports, walks
+from cuvee.engine.roots import Array, Indices, Move, moved, root
 from cuvee.errors import InfeasibleError
-from cuvee.feasible import FeasibleSet
+from cuvee.feasible import ACTIVE, FeasibleSet
 
-__all__ = ["Array", "Region"]
+__all__ = ["Array", "Bools", "Node", "Region"]
 
-Array = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
 _TINY = 1e-9  # a zero entry can not grow by a factor; KL projection starts from at least this
+_SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class Node:
+    """A group, or all domains together: its own domains, the nodes in it, everything in it."""
+
+    leaves: Indices
+    inner: tuple[int, ...]
+    members: Indices
+    lower: float
+    upper: float
 
 
 @dataclass(frozen=True)
 class Region:
-    """Bounds on shares and on disjoint groups of shares, over the simplex.
+    """Bounds on shares and on groups of shares, over the simplex.
 
     Attributes:
         lower: Least shares, shape ``(m,)``.
@@ -38,13 +60,15 @@ class Region:
         groups: Index arrays of the groups' members.
         group_lower: Least group totals, shape ``(G,)``.
         group_upper: Greatest group totals, shape ``(G,)``.
+        max_active: Most shares above zero; None without a limit.
     """
 
     lower: Array
     upper: Array
-    groups: tuple[npt.NDArray[np.intp], ...]
+    groups: tuple[Indices, ...]
     group_lower: Array
     group_upper: Array
+    max_active: int | None = None
 
     @classmethod
     def of(cls, feasible: FeasibleSet, order: Sequence[int] | None = None) -> Region:
@@ -61,13 +85,34 @@ class Region:
             tuple(np.array(members, dtype=np.intp) for members, _, _ in groups),
             np.array([low for _, low, _ in groups], dtype=np.float64),
             np.array([high for _, _, high in groups], dtype=np.float64),
+            feasible.max_active,
         )
 
     @property
     def dimension(self) -> int:
         return len(self.lower)
 
-    def contains(self, p: Array, slack: float = 1e-9) -> npt.NDArray[np.bool_]:
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """The groups, what they contain first, then the root."""
+        m = self.dimension
+        by_size = sorted(range(len(self.groups)), key=lambda g: len(self.groups[g]))
+        tree = Tree.of(m, [[int(j) for j in self.groups[g]] for g in by_size])
+        sets = [self.groups[g] for g in by_size] + [np.arange(m)]
+        lower = [float(self.group_lower[g]) for g in by_size] + [1.0]
+        upper = [float(self.group_upper[g]) for g in by_size] + [1.0]
+        return tuple(
+            Node(
+                np.array([c for c in children if c < m], dtype=np.intp),
+                tuple(c - m for c in children if c >= m),
+                members,
+                low,
+                high,
+            )
+            for children, members, low, high in zip(tree.children, sets, lower, upper, strict=True)
+        )
+
+    def contains(self, p: Array, slack: float = 1e-9) -> Bools:
         """Which rows of ``p`` (shape ``(n, m)``) lie in the region."""
         p = np.atleast_2d(p)
         inside = np.all((p >= self.lower - slack) & (p <= self.upper + slack), axis=1)
@@ -77,6 +122,8 @@ class Region:
             inside &= (total >= self.group_lower[g] - slack) & (
                 total <= self.group_upper[g] + slack
             )
+        if self.max_active is not None:
+            inside &= np.sum(p > ACTIVE, axis=1) <= self.max_active
         return np.asarray(inside)
 
     def within(self, lower: Array, upper: Array) -> Region:
@@ -84,35 +131,121 @@ class Region:
         low = np.clip(lower, self.lower, self.upper)
         high = np.clip(upper, self.lower, self.upper)
         low, high = np.minimum(low, high), np.maximum(low, high)
-        cut = Region(low, high, self.groups, self.group_lower, self.group_upper)
-        return cut if cut._nonempty() else self
+        cut = replace(self, lower=low, upper=high)
+        return self if cut.empty else cut
 
-    def _nonempty(self) -> bool:
-        grouped = np.zeros(self.dimension, dtype=bool)
-        least = most = 0.0
-        for g, members in enumerate(self.groups):
-            grouped[members] = True
-            low = max(self.group_lower[g], self.lower[members].sum())
-            high = min(self.group_upper[g], self.upper[members].sum())
-            if low > high + 1e-12:
-                return False
-            least, most = least + low, most + high
-        least += self.lower[~grouped].sum()
-        most += self.upper[~grouped].sum()
-        return bool(least <= 1 + 1e-12 and most >= 1 - 1e-12)
+    def reach(self, upper: Array, chosen: Bools) -> tuple[Array, Bools]:
+        """Least number of active domains of a mixture whose shares are at most ``upper``.
 
-    @property
+        The numerical twin of ``cuvee.conflicts.active_needed``, for many rows at once.
+
+        Args:
+            upper: Greatest shares, zero for domains that may not be active, shape ``(n, m)``.
+            chosen: Domains that count as active in any case, shape ``(n, m)``.
+
+        Returns:
+            The number, shape ``(n,)``, infinite where no mixture exists; and the active domains of
+            such a mixture, shape ``(n, m)``, where one exists: of several, those with high caps.
+        """
+        active = chosen | (self.lower > 0)
+        need = np.sum(active, axis=1).astype(np.float64)
+        rows = np.arange(len(upper))
+        bases: list[Array] = []
+        rises: list[Array] = []  # what the next active domain adds to a node, and which it is
+        which: list[Indices] = []
+        least: list[float] = []
+        for node in self.nodes:
+            top, on = upper[:, node.leaves], active[:, node.leaves]
+            base = np.sum(np.where(on, top, 0.0), axis=1) + sum(bases[i] for i in node.inner)
+            steps = np.concatenate(
+                [np.where(on, 0.0, top), *(rises[i] for i in node.inner)], axis=1
+            )
+            names = np.concatenate(
+                [np.tile(node.leaves, (len(top), 1)), *(which[i] for i in node.inner)], axis=1
+            )
+            order = np.argsort(-steps, axis=1, kind="stable")
+            steps, names = steps[rows[:, None], order], names[rows[:, None], order]
+            total = np.cumsum(np.concatenate([base[:, None], steps], axis=1), axis=1)
+            total = np.minimum(total, node.upper)
+            low = max(
+                node.lower, float(self.lower[node.leaves].sum()) + sum(least[i] for i in node.inner)
+            )
+            enough = total >= low - _SLACK
+            used = np.argmax(enough, axis=1)
+            possible = enough.any(axis=1) & (low <= node.upper + _SLACK)
+            need = np.where(possible, need + used, np.inf)
+            later = np.arange(steps.shape[1]) >= used[:, None]
+            np.put_along_axis(
+                active, names, np.take_along_axis(active, names, axis=1) | ~later, axis=1
+            )
+            bases.append(total[rows, used])
+            rises.append(np.where(later, np.diff(total, axis=1), 0.0))
+            which.append(names)
+            least.append(low)
+        return need, active
+
+    @cached_property
+    def empty(self) -> bool:
+        """Whether no mixture satisfies the constraints."""
+        if np.any(self.lower > self.upper + _SLACK):
+            return True
+        need, _ = self.reach(self.upper[None], np.zeros((1, self.dimension), dtype=bool))
+        return bool(need[0] > (self.dimension if self.max_active is None else self.max_active))
+
+    @cached_property
+    def ranges(self) -> Array:
+        """The least and the greatest value of every share, shape ``(2, m)``.
+
+        Exact without ``max_active``, which is not looked at. What a node can have follows from
+        what the others in its parent can have, from the root down.
+        """
+        low = [0.0] * len(self.nodes)
+        high = [0.0] * len(self.nodes)
+        for i, node in enumerate(self.nodes):
+            low[i] = max(
+                node.lower, self.lower[node.leaves].sum() + sum(low[k] for k in node.inner)
+            )
+            high[i] = min(
+                node.upper, self.upper[node.leaves].sum() + sum(high[k] for k in node.inner)
+            )
+        found = np.stack([self.lower, self.upper])
+        for i in reversed(range(len(self.nodes))):
+            node = self.nodes[i]
+            inner = list(node.inner)
+            lows = np.concatenate([self.lower[node.leaves], [low[k] for k in inner]])
+            highs = np.concatenate([self.upper[node.leaves], [high[k] for k in inner]])
+            least = np.maximum(lows, low[i] - (highs.sum() - highs))
+            most = np.minimum(highs, high[i] - (lows.sum() - lows))
+            count = len(node.leaves)
+            found[:, node.leaves] = least[:count], most[:count]
+            for k, a, b in zip(inner, least[count:], most[count:], strict=True):
+                low[k], high[k] = float(a), float(b)
+        return found
+
+    @cached_property
     def width(self) -> float:
-        """The greatest range that any share has, 0 for a region of one mixture."""
-        corners = self.project(
-            10.0
-            * np.concatenate([np.eye(self.dimension)] * 2)
-            * np.repeat([1.0, -1.0], self.dimension)[:, None]
-        )
-        return float(np.ptp(corners, axis=0).max())
+        """The greatest range that any share has, 0 for a region of one mixture.
+
+        With ``max_active`` a lower bound: the range over the mixtures furthest in 32 directions.
+        Of two mixtures either is furthest in half of all directions.
+        """
+        if self.max_active is None:
+            return float(np.ptp(self.ranges, axis=0).max())
+        ways = np.random.default_rng(0).normal(scale=10.0, size=(32, self.dimension))
+        return float(np.ptp(self.project(ways), axis=0).max())
+
+    def corners(self) -> Array:
+        """For each domain a mixture with (nearly) the most of it and one with the least, rest even.
+
+        Shape ``(2 m, m)``. Not vertices: the others share what is left as evenly as they may.
+        """
+        eye = np.eye(self.dimension)
+        return self.project(np.concatenate([10.0 * eye, -10.0 * eye]))
 
     def project(self, y: Array) -> Array:
         """The nearest point of the region in Euclidean distance.
+
+        Exact without ``max_active``; with it, see ``supports.choose``.
 
         Args:
             y: Finite points, shape ``(m,)`` or ``(n, m)``.
@@ -120,10 +253,15 @@ class Region:
         Raises:
             InfeasibleError: If the region is empty.
         """
-        return self._project(y, "shift")
+        rows = np.atleast_2d(y)
+        p = self._project(rows, "shift", np.broadcast_to(self.upper, rows.shape))
+        return p if np.ndim(y) == 2 else p[0]
 
     def project_kl(self, y: Array) -> Array:
         """The point ``p`` of the region with least ``KL(p || y)``: shares keep their ratios.
+
+        Zeros stay exact zeros where the region allows it. Exact without ``max_active``; with it,
+        see ``supports.choose``.
 
         Args:
             y: Non-negative points, any positive scale, shape ``(m,)`` or ``(n, m)``.
@@ -131,78 +269,99 @@ class Region:
         Raises:
             InfeasibleError: If the region is empty.
         """
-        return self._project(np.maximum(y, _TINY), "scale")
-
-    def _project(self, y: Array, move: Literal["shift", "scale"]) -> Array:
-        if not self._nonempty():
-            raise InfeasibleError("the region is empty: no mixture satisfies the constraints")
         rows = np.atleast_2d(y)
-        low, high = self.lower, self.upper
-        if move == "shift":
-            marks = np.concatenate([low - rows, high - rows], axis=1)
-        else:
-            marks = np.concatenate([low / rows, high / rows], axis=1)
-        n, m = rows.shape
-        least = np.full((n, m), -np.inf)
-        most = np.full((n, m), np.inf)
-        extra = [marks]
-        for g, members in enumerate(self.groups):
-            part = rows[:, members]
-            own = marks[:, np.concatenate([members, members + m])]
-            args = (part, low[members], high[members], own, move)
-            a = _root(*args, target=self.group_lower[g])
-            b = _root(*args, target=self.group_upper[g])
-            least[:, members], most[:, members] = a[:, None], np.maximum(a, b)[:, None]
-            extra += [a[:, None], b[:, None]]
-        # The clip of s to [a_g, b_g] is a clip of the coordinate, so it folds into its bounds.
-        bottom = np.clip(_moved(rows, least, move), low, high)
-        top = np.clip(_moved(rows, most, move), low, high)
-        s = _root(rows, bottom, top, np.concatenate(extra, axis=1), move, target=1.0)
-        p = np.clip(_moved(rows, s[:, None], move), bottom, top)
+        top = np.broadcast_to(self.upper, rows.shape)
+        zero = (rows <= 0) & (self.lower == 0)
+        if np.any(zero):
+            cut = np.where(zero, 0.0, top)
+            need, _ = self.reach(cut, np.zeros(rows.shape, dtype=bool))
+            most = self.dimension if self.max_active is None else self.max_active
+            top = np.where((need <= most)[:, None], cut, top)
+        p = self._project(np.maximum(rows, _TINY), "scale", top)
         return p if np.ndim(y) == 2 else p[0]
+
+    def _project(self, rows: Array, move: Move, top: Array) -> Array:
+        if self.empty:
+            raise InfeasibleError("the region is empty: no mixture satisfies the constraints")
+        p = self.onto(rows, move, top)
+        if self.max_active is None:
+            return p
+        dense = np.sum(p > 0, axis=1) > self.max_active
+        if np.any(dense):
+            p[dense] = supports.project(self, rows[dense], move, top[dense], p[dense])
+        return p
+
+    def onto(self, rows: Array, move: Move, top: Array) -> Array:
+        """The projection with greatest shares ``top``, ``max_active`` disregarded.
+
+        Args:
+            rows: Points, shape ``(n, m)``, positive for ``move`` "scale" (Kullback-Leibler).
+            move: Which projection.
+            top: Greatest shares, shape ``(n, m)``; a mixture within them must exist.
+        """
+        return self.solve(rows, move, top)[0]
+
+    def solve(self, rows: Array, move: Move, top: Array) -> tuple[Array, Array]:
+        """``onto``, and the shift (or factor) of each domain, shapes ``(n, m)``."""
+        low = np.tile(self.lower, (len(rows), 1))
+        high = np.minimum(top, self.upper)
+        limits: list[tuple[Indices, Array, Array]] = []
+        for node in self.nodes[:-1]:
+            q = node.members
+            part, least, most = rows[:, q], low[:, q], high[:, q]
+            a, b = np.full(len(rows), -np.inf), np.full(len(rows), np.inf)
+            if node.lower > 0:
+                a = root(part, least, most, move, node.lower)
+                low[:, q] = np.clip(moved(part, a, move), least, most)
+            if node.upper < 1:
+                b = np.maximum(a, root(part, least, most, move, node.upper))
+                high[:, q] = np.clip(moved(part, b, move), least, most)
+            limits.append((q, a, b))
+        s = root(rows, low, high, move, 1.0)
+        p = np.clip(moved(rows, s, move), low, high)
+        shift = np.tile(s[:, None], (1, self.dimension))
+        for q, a, b in reversed(limits):
+            shift[:, q] = np.clip(shift[:, q], a[:, None], b[:, None])
+        return p, shift
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """``n`` points, uniform over the region, shape ``(n, m)``.
 
-        Plain simplex draws are kept where they are feasible. When too few are, random walks along
-        ``e_i - e_j`` (hit-and-run on the simplex's edge directions, whose stationary distribution
-        is uniform) start at projected draws.
+        Draws that are uniform over ``{p >= lower}`` (and over its sets of ``max_active`` domains)
+        are kept where they are feasible. When too few are, random walks (``cuvee.engine.walks``)
+        start at projected draws. With ``max_active`` they keep their active domains, which are
+        then drawn one after another and not in proportion to the volume that they leave.
         """
-        m = self.dimension
-        draws = rng.dirichlet(np.ones(m), size=8 * n)
+        draws = self._draws(rng, 8 * n)
         kept = draws[self.contains(draws)]
         if len(kept) >= n:
             return np.asarray(kept[:n])
-        p = self.project_kl(draws[:n])
-        rows = np.arange(n)
-        group_of = np.full(m, -1)
-        for g, members in enumerate(self.groups):
-            group_of[members] = g
-        totals = np.stack([p[:, q].sum(axis=1) for q in self.groups], axis=1) if self.groups else p
-        for _ in range(20 * m):  # each coordinate is moved about 40 times
-            i = rng.integers(m, size=n)
-            j = (i + rng.integers(1, m, size=n)) % m
-            room = np.minimum(self.upper[i] - p[rows, i], p[rows, j] - self.lower[j])
-            back = np.minimum(p[rows, i] - self.lower[i], self.upper[j] - p[rows, j])
-            if self.groups:
-                across = group_of[i] != group_of[j]
-                for k, sign in ((i, 1), (j, -1)):
-                    own = group_of[k]  # -1 outside every group; the index is harmless, see bound
-                    bound = across & (own >= 0)
-                    total = totals[rows, own]
-                    up, down = self.group_upper[own] - total, total - self.group_lower[own]
-                    room = np.where(bound, np.minimum(room, up if sign > 0 else down), room)
-                    back = np.where(bound, np.minimum(back, down if sign > 0 else up), back)
-            room, back = np.maximum(room, 0), np.maximum(back, 0)
-            step = rng.random(n) * (room + back) - back
-            p[rows, i] += step
-            p[rows, j] -= step
-            if self.groups:
-                totals = np.stack([p[:, q].sum(axis=1) for q in self.groups], axis=1)
-        return self.project(p)  # removes rounding only
+        start = np.maximum(rng.standard_exponential((n, self.dimension)), _TINY)
+        top = np.broadcast_to(self.upper, start.shape)
+        if self.max_active is not None:
+            active = supports.complete(self, rng.random(start.shape), top)
+            top = np.where(active, top, 0.0)
+        start = self.onto(start, "scale", top)
+        return self.onto(walks.walk(self, rng, start, top), "shift", top)  # removes rounding only
+
+    def _draws(self, rng: np.random.Generator, n: int) -> Array:
+        """Uniform over ``{p >= lower, sum(p) = 1}``, fixed shares fixed, and over active sets."""
+        weight = np.where(self.upper > self.lower, rng.standard_exponential((n, self.dimension)), 0)
+        if self.max_active is not None:
+            forced = self.lower > 0
+            luck = np.where(forced, 2.0, rng.random(weight.shape) * (self.upper > 0))
+            rank = np.argsort(np.argsort(-luck, axis=1), axis=1)
+            weight = np.where(rank < self.max_active, weight, 0.0)
+        total = np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
+        return np.asarray(self.lower + (1.0 - self.lower.sum()) * weight / total)
 
     def sample_around(
-        self, rng: np.random.Generator, centre: Array, strength: Array, power: float = 1.0
+        self,
+        rng: np.random.Generator,
+        centre: Array,
+        strength: Array,
+        power: float = 1.0,
+        least: float = 0.0,
     ) -> Array:
         """Dirichlet draws around ``centre``, moved into the region by the KL projection.
 
@@ -212,6 +371,7 @@ class Region:
             strength: Total concentration of each draw, shape ``(n,)``: small gives sparse and far
                 mixtures, large gives near ones.
             power: Tempers the centre (``centre ** power``, renormalised); 0 is uniform.
+            least: Smaller shares become zero.
 
         Returns:
             Mixtures, shape ``(n, m)``.
@@ -219,38 +379,9 @@ class Region:
         mean = np.maximum(centre, 1e-4) ** power
         mean /= mean.sum()
         shape = np.maximum(strength[:, None] * mean, 1e-2)
-        gamma = rng.standard_gamma(shape) + 1e-12
-        return self.project_kl(gamma / gamma.sum(axis=1, keepdims=True))
-
-
-def _moved(y: Array, s: Array, move: Literal["shift", "scale"]) -> Array:
-    return y + s if move == "shift" else y * np.maximum(s, 0.0)
-
-
-def _root(
-    y: Array,
-    low: Array,
-    high: Array,
-    marks: Array,
-    move: Literal["shift", "scale"],
-    *,
-    target: float,
-) -> Array:
-    """The ``s`` of each row with ``sum(clip(moved(y, s), low, high)) = target``, shape ``(n,)``.
-
-    ``marks`` holds every breakpoint of the sum. A target out of reach gives minus or plus infinity.
-    """
-    marks = np.sort(np.where(np.isfinite(marks), marks, 0.0), axis=1)
-    low3 = low[:, None, :] if low.ndim == 2 else low
-    high3 = high[:, None, :] if high.ndim == 2 else high
-    totals = np.clip(_moved(y[:, None, :], marks[:, :, None], move), low3, high3).sum(axis=2)
-    rows = np.arange(len(y))
-    right = np.sum(totals < target, axis=1)  # first breakpoint at or above the target
-    last = marks.shape[1] - 1
-    r, q = np.clip(right, 0, last), np.clip(right - 1, 0, last)
-    left_total, right_total = totals[rows, q], totals[rows, r]
-    rise = right_total - left_total
-    part = np.where(rise > 0, (target - left_total) / np.where(rise > 0, rise, 1.0), 0.0)
-    s = marks[rows, q] + np.clip(part, 0, 1) * (marks[rows, r] - marks[rows, q])
-    s = np.where((right == 0) & (totals[:, 0] > target + 1e-12), -np.inf, s)
-    return np.where((right > last) & (totals[:, -1] < target - 1e-12), np.inf, s)
+        # A gamma variate of shape a is one of shape a + 1 times U^(1/a): in logarithms, because
+        # those of small shape underflow, and draws of nothing but such would come out uniform.
+        logs = np.log(rng.standard_gamma(shape + 1)) + np.log1p(-rng.random(shape.shape)) / shape
+        draws = np.exp(logs - logs.max(axis=1, keepdims=True))
+        draws /= draws.sum(axis=1, keepdims=True)
+        return self.project_kl(np.where(draws < least, 0.0, draws))
