@@ -1,0 +1,180 @@
+"""Earlier runs told in a job's domains: what is used, as which task, and what is dropped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cuvee.engine.problems import World, power_world
+from cuvee.engine.propose import propose
+from cuvee.engine.reuse import Earlier, express
+from cuvee.engine.table import Table
+from cuvee.mixture import Mixture
+from cuvee.records import EarlierRun, EvalLoss, History, SearchProblem
+from cuvee.spec import NgramRung, ProxyRung, Rung, WarmStart
+
+DOMAINS = ("d0", "d1", "d2")
+
+
+def a_world(domains: int = 3) -> World:
+    return power_world(np.random.default_rng(1), domains)
+
+
+def a_problem(splits: Mapping[str, Mapping[str, float]] | None = None) -> SearchProblem:
+    problem = a_world().problem((10, 10))
+    warm = WarmStart(jobs=("before",), splits={k: dict(v) for k, v in (splits or {}).items()})
+    return problem.model_copy(update={"spec": problem.spec.model_copy(update={"warm_start": warm})})
+
+
+def a_loss(bits: float) -> EvalLoss:
+    return EvalLoss(nats=bits * math.log(2) * 1000, nats_se=math.log(2), tokens=250, bytes=1000)
+
+
+def a_run(
+    number: int = 0, mixture: Mapping[str, float] | None = None, **fields: object
+) -> EarlierRun:
+    values: dict[str, object] = {
+        "source": "before",
+        "run_id": f"e{number}",
+        "rung": NgramRung(runs=99),
+        "same_corpus": True,
+        "mixture": Mixture.from_weights(mixture or {"d0": 1 + number, "d1": 2, "d2": 3}),
+        "seed": number,
+        "losses": {name: a_loss(2.0 + number / 10) for name in DOMAINS},
+    }
+    return EarlierRun.model_validate(values | fields)
+
+
+def told(problem: SearchProblem, *runs: EarlierRun) -> Earlier:
+    return express(problem, History(earlier=runs), DOMAINS, DOMAINS)
+
+
+class TestDomains:
+    def test_the_same_names_are_the_same_domains(self) -> None:
+        found = told(a_problem(), *(a_run(i) for i in range(5)))
+        expected = [[(1 + i) / (6 + i), 2 / (6 + i), 3 / (6 + i)] for i in range(5)]
+        np.testing.assert_allclose(sorted(found.x.tolist()), expected)
+        (summary,) = found.summaries
+        assert (summary.used, summary.expressed, summary.dropped) == (5, 0, 0)
+        assert summary.trust is None
+
+    def test_a_domain_that_was_split_is_shared_out(self) -> None:
+        problem = a_problem({"web": {"d0": 3, "d1": 1}})
+        runs = [a_run(i, {"web": 0.4, "d1": 0.1, "d2": 0.5}) for i in range(4)]
+        found = told(problem, *runs)
+        np.testing.assert_allclose(found.x, [[0.3, 0.2, 0.5]] * 4)
+        assert found.summaries[0].expressed == 4
+
+    def test_a_split_may_keep_its_name_and_domains_may_be_merged(self) -> None:
+        problem = a_problem({"d0": {"d0": 0.5, "d1": 0.5}, "old": {"d2": 1.0}})
+        runs = [a_run(i, {"d0": 0.2, "old": 0.3, "d2": 0.5}) for i in range(4)]
+        np.testing.assert_allclose(told(problem, *runs).x, [[0.1, 0.1, 0.8]] * 4)
+
+    def test_a_new_domain_had_nothing_and_one_that_is_gone_next_to_nothing(self) -> None:
+        runs = [a_run(i, {"d0": 0.5995, "d1": 0.4, "gone": 0.0005}) for i in range(4)]
+        found = told(a_problem(), *runs)
+        np.testing.assert_allclose(found.x, [[0.5995 / 0.9995, 0.4 / 0.9995, 0.0]] * 4)
+        assert found.summaries[0].expressed == 4
+
+    def test_a_run_with_text_that_is_gone_is_dropped_with_the_reason(self) -> None:
+        runs = [a_run(i) for i in range(4)]
+        foreign = [a_run(9 + i, {"d0": 0.5, "gone": 0.5}) for i in range(2)]
+        found = told(a_problem(), *runs, *foreign)
+        (summary,) = found.summaries
+        assert len(found.x) == summary.used == 4
+        assert summary.dropped == 2
+        assert summary.reasons == ("2 with text of gone, which this job does not have",)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.floats(0.05, 0.95))
+    def test_shares_are_kept_whole(self, weights: list[float], portion: float) -> None:
+        weights[0] += 0.1
+        old = Mixture.from_weights(dict(zip(("web", "d1", "d2"), weights, strict=True)))
+        problem = a_problem({"web": {"d0": portion, "d1": 1 - portion}})
+        found = told(problem, *(a_run(i, old.root) for i in range(4)))
+        np.testing.assert_allclose(found.x.sum(axis=1), 1.0)
+        np.testing.assert_allclose(found.x[0, 0], old["web"] * portion, atol=1e-12)
+        np.testing.assert_allclose(found.x[0, 2], old["d2"], atol=1e-12)
+
+
+class TestTasks:
+    def test_a_rung_with_the_same_settings_is_that_rung_whatever_its_budget(self) -> None:
+        proxy = ProxyRung(runs=3, parameters=100_000, tokens=1_000_000, cost=7.0)
+        runs = [a_run(i) for i in range(4)] + [a_run(10 + i, rung=proxy) for i in range(4)]
+        found = told(a_problem(), *runs)
+        pairs = set(zip(found.task.tolist(), found.rung.tolist(), strict=True))
+        assert pairs == {(1, 0), (1, 1)}
+        assert found.sources == ("before",)
+
+    @pytest.mark.parametrize(
+        "rung", [NgramRung(order=3), ProxyRung(parameters=200_000, tokens=1_000_000)]
+    )
+    def test_other_settings_are_a_task_of_their_own(self, rung: Rung) -> None:
+        runs = [a_run(i) for i in range(4)] + [a_run(10 + i, rung=rung) for i in range(4)]
+        found = told(a_problem(), *runs)
+        pairs = set(zip(found.task.tolist(), found.rung.tolist(), strict=True))
+        assert pairs == {(1, 0), (2, 1)}
+        assert found.sources == ("before", "before")
+
+    def test_every_source_is_a_task(self) -> None:
+        runs = [a_run(i, source=name) for name in ("b", "a") for i in range(4)]
+        found = told(a_problem(), *runs)
+        assert found.sources == ("a", "b")
+        assert [s.source for s in found.summaries] == ["a", "b"]
+        assert np.bincount(found.task).tolist() == [0, 4, 4]
+
+    def test_a_task_of_a_few_runs_is_dropped(self) -> None:
+        found = told(a_problem(), *(a_run(i) for i in range(3)))
+        assert len(found.x) == 0
+        assert found.summaries[0].dropped == 3
+        assert "fewer than 4 usable runs" in found.summaries[0].reasons[0]
+
+    def test_a_run_without_a_set_is_dropped(self) -> None:
+        short = [a_run(9, losses={"d0": a_loss(1.0)})]
+        found = told(a_problem(), *(a_run(i) for i in range(4)), *short)
+        assert found.summaries[0].reasons == ("1 without a loss on d1, d2",)
+
+    def test_runs_left_out_for_their_number_are_counted(self) -> None:
+        history = History(earlier=tuple(a_run(i) for i in range(4)), left_out={"before": 7})
+        (summary,) = express(a_problem(), history, DOMAINS, DOMAINS).summaries
+        assert (summary.used, summary.dropped) == (4, 7)
+
+    def test_measurements_keep_their_columns_and_errors(self) -> None:
+        losses = {"d0": a_loss(1.0), "d1": a_loss(2.0), "d2": a_loss(3.0), "more": a_loss(9.0)}
+        runs = [a_run(i, losses=losses) for i in range(4)]
+        found = express(a_problem(), History(earlier=tuple(runs)), DOMAINS, ("d2", "d0", "d1"))
+        np.testing.assert_allclose(found.y, [[3.0, 1.0, 2.0]] * 4)
+        np.testing.assert_allclose(found.se, 1e-3)
+
+    def test_the_order_of_the_runs_changes_no_bit(self) -> None:
+        problem = a_problem({"d0": {"d0": 0.3, "d1": 0.7}})
+        runs = [a_run(i, source=f"s{i % 2}") for i in range(12)]
+        one, other = told(problem, *runs), told(problem, *runs[::-1])
+        assert one.x.tobytes() == other.x.tobytes()
+        assert one.y.tobytes() == other.y.tobytes()
+        assert one.task.tobytes() == other.task.tobytes()
+
+    def test_a_table_hands_them_on_behind_its_own_runs(self) -> None:
+        world, problem = a_world(), a_problem()
+        (first,) = propose(problem, History(), 0)
+        own = world.observe(first, "own")
+        history = History(observations=(own,), earlier=tuple(a_run(i) for i in range(4)))
+        table = Table.build(problem, history)
+        assert len(table.shares) == 1
+        assert table.runs.task.tolist() == [0, 1, 1, 1, 1]
+        np.testing.assert_allclose(table.runs.x[0], table.shares[0])
+        np.testing.assert_allclose(table.runs.variance[1:], 1e-6)
+
+
+class TestTrust:
+    def test_it_is_the_mean_over_the_runs_of_a_source(self) -> None:
+        proxy = ProxyRung(runs=3, parameters=100_000, tokens=1_000_000)
+        runs = [a_run(i) for i in range(12)] + [a_run(20 + i, rung=proxy) for i in range(4)]
+        found = told(a_problem(), *runs, *(a_run(i, source="z") for i in range(4)))
+        trust = np.array([[0.2, 1.0], [np.nan, np.nan]])
+        assert [s.trust for s in found.trusted(trust)] == [pytest.approx(0.4), None]
