@@ -1,42 +1,60 @@
-"""When a search has nothing left to ask: budgets spent, one mixture possible, or certain enough."""
+"""When a search has nothing left to ask: budgets spent, one mixture possible, or certain enough.
+
+The same history is always judged the same: whatever is drawn here has a fixed seed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from scipy import stats
 
 from cuvee.engine.fitted import Fits, objective_noise
 from cuvee.engine.optimum import minimise
 from cuvee.engine.strategies import STRATEGIES
 from cuvee.engine.strategies.base import opening
+from cuvee.engine.strategies.multi_fidelity import Prospect
 from cuvee.engine.table import Table
 from cuvee.records import History, SearchProblem, StopDecision
 
-__all__ = ["certain", "over", "should_stop"]
+__all__ = ["over", "should_stop"]
 
 GAIN_SHARE = 0.2
 """Stop when the gain still expected is below this share of the noise between seeds. Three
 verification pairs resolve 0.8 of it: a quarter of that could not be shown to exist."""
 
+WORTH_SHARE = 0.1
+"""Stop when the next run is expected to gain less than this share of that noise: runs are asked
+for one at a time, and several may follow it."""
+
+SURE = 0.9
+"""Stop when, with this chance, no candidate is better than the best by ``GAIN_SHARE`` of it."""
+
 _REPLICATES = 32
+_LEAST_TARGET = 8  # runs at the target below which leave-one-out says little of the belief
+_CANDIDATES = 256
+_JOINT = 128  # candidates drawn jointly; the others are worth nothing next to these
+_DRAWS = 512
 
 
 def over(table: Table, fits: Fits) -> str | None:
     """Why nothing more is to be run, in words; None while there is."""
     strategy = STRATEGIES[table.problem.spec.strategy]
-    used = strategy.rungs(table)
-    if all(table.left(rung) == 0 for rung in used):
-        return (
-            f"the budget of {sum(table.issued(r) for r in range(table.target + 1))} runs is spent"
-        )
-    opened = all(opening(table, rung) is None for rung in used if table.left(rung) > 0)
-    if opened and table.single:
+    if strategy.spent(table):
+        issued = sum(table.issued(rung) for rung in range(table.target + 1))
+        return f"the budget of {issued} runs is spent"
+    if table.single and not any(_opens(table, rung) for rung in strategy.rungs(table)):
         return "the constraints allow a single mixture: there is nothing to search"
-    if all(table.left(rung) == 0 for rung in used if rung != table.target):
-        return certain(table, fits)
-    return None
+    settled = _SETTLED.get(strategy.name)
+    return None if settled is None else settled(table, fits)
 
 
-def certain(table: Table, fits: Fits) -> str | None:
+def _opens(table: Table, rung: int) -> bool:
+    return table.left(rung) > 0 and opening(table, rung) is not None
+
+
+def _settled_by_laws(table: Table, fits: Fits) -> str | None:
     """Why more target runs would not help, in words; None while they may.
 
     Asks for ``2 (m + 1)`` target runs (below, leave-one-out errors of the law are not yet stable),
@@ -44,7 +62,7 @@ def certain(table: Table, fits: Fits) -> str | None:
     runs near the optimum ranks are noise, and a single far run can spoil R2), and an expected gain
     from knowing the laws exactly that is below ``GAIN_SHARE`` of the noise between seeds.
     """
-    if table.problem.spec.strategy not in ("mixing_law", "multi_fidelity"):
+    if any(table.left(rung) for rung in range(table.target)):
         return None
     x, _ = table.at(table.target)
     least = 2 * (x.shape[1] + 1)
@@ -72,6 +90,55 @@ def certain(table: Table, fits: Fits) -> str | None:
     )
 
 
+def _settled_by_belief(table: Table, fits: Fits) -> str | None:
+    """Why the next run would not be worth its cost, in words; None while it would.
+
+    Asks for ``_LEAST_TARGET`` runs at the target and a belief that ranks runs left out (0.5). What
+    a run costs has no price in bits per byte; the noise between seeds stands for it, for a gain
+    that no verification could show is not worth a run.
+    """
+    belief = fits.belief
+    if belief is None or np.sum(table.rung == table.target) < _LEAST_TARGET:
+        return None
+    left = belief.loo()
+    if left.rung != table.target or np.ptp(left.predicted) == 0 or np.ptp(left.measured) == 0:
+        return None
+    if stats.spearmanr(left.measured, left.predicted).statistic < 0.5:
+        return None
+    variance = belief.model.noise(table.target)
+    each = np.sqrt(variance) * table.w
+    noise = float(np.sqrt(each @ belief.correlation @ each))
+    rng = np.random.default_rng(0)
+    prospect = Prospect(table, belief, rng, _CANDIDATES)
+    if len(prospect.points) == 0:
+        return None
+    worth = prospect.outlook.worth(prospect.points)
+    gain = float(worth.improvement.max())
+    if gain < WORTH_SHARE * noise:
+        return (
+            f"not worth another run: the next one at the target is expected to gain {gain:.2g} "
+            f"bits per byte, against {noise:.2g} between seeds"
+        )
+    top = prospect.points[np.argsort(-worth.score, kind="stable")[:_JOINT]]
+    best = prospect.outlook.incumbent
+    drawn = prospect.belief.draws(rng, np.concatenate([best[None], top]), _DRAWS)
+    shortfall = drawn[:, 0] - drawn[:, 1:].min(axis=1)
+    chance = float(np.mean(shortfall <= GAIN_SHARE * noise))
+    if chance < SURE:
+        return None
+    return (
+        f"certain enough: with a chance of {chance:.2f} no mixture is better than the best "
+        f"measured one by {GAIN_SHARE * noise:.2g} bits per byte, a fifth of the noise of a run"
+    )
+
+
+_SETTLED: dict[str, Callable[[Table, Fits], str | None]] = {
+    "mixing_law": _settled_by_laws,
+    "multi_fidelity": _settled_by_belief,
+}
+"""Strategies that can tell when they know enough; the others spend what they are given."""
+
+
 def should_stop(problem: SearchProblem, history: History) -> StopDecision:
     """Whether the search is over, and why or why not, in words.
 
@@ -93,5 +160,5 @@ def should_stop(problem: SearchProblem, history: History) -> StopDecision:
 
 def _left(table: Table) -> str:
     used = STRATEGIES[table.problem.spec.strategy].rungs(table)
-    rung = next(r for r in used if table.left(r) > 0)
-    return f"{table.left(rung)} {table.problem.rungs[rung].kind} runs left in the budget"
+    left = [f"{table.left(r)} {table.problem.rungs[r].kind}" for r in used if table.left(r) > 0]
+    return f"{' and '.join(left)} runs left in the budget"

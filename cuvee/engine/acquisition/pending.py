@@ -29,11 +29,13 @@ def awaiting(model: Model, q: Array, rung: npt.NDArray[np.intp]) -> Model:
         q: Mixtures that are being run, shape ``(B, m)``.
         rung: Their rungs, shape ``(B,)``.
     """
-    groups = []
+    groups: list[tuple[Array, int]] = []
+    room = _MOST
     for r in sorted(set(rung.tolist()), reverse=True):
-        here = q[rung == r][: _MOST - sum(len(rows) for rows, _ in groups)]
+        here = q[rung == r][:room]
         if len(here) and _knows(model, here, r):
             groups.append((here, r))
+            room -= len(here)
     return Awaiting(model, tuple(groups)) if groups else model
 
 

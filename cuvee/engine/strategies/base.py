@@ -18,7 +18,7 @@ from cuvee.records import Explanation
 if TYPE_CHECKING:  # the fits of a table ask its strategy for the surrogate
     from cuvee.engine.fitted import Fits
 
-__all__ = ["Point", "Strategy", "crowded", "opening", "unseen", "verified"]
+__all__ = ["Point", "Strategy", "best_verified", "crowded", "fill", "opening", "unseen", "verified"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,12 @@ class Strategy(ABC):
         """What the belief behind the answer is fitted with."""
 
     def rungs(self, table: Table) -> tuple[int, ...]:
-        """The rungs without whose runs it has nothing left to ask: the target."""
-        return (table.target,)
+        """The rungs that it uses, cheapest first: all of them."""
+        return tuple(range(table.target + 1))
+
+    def spent(self, table: Table) -> bool:
+        """Whether its budget has nothing left to ask for: the target has no runs left."""
+        return table.left(table.target) == 0
 
     @abstractmethod
     def next_point(self, table: Table, fits: Fits, rng: np.random.Generator) -> Point | None:
@@ -119,3 +123,22 @@ def unseen(table: Table, rng: np.random.Generator) -> Array:
         rows = table.pool[table.target]
         return np.asarray(rows[rng.integers(len(rows))])
     return design.centre(table)
+
+
+def best_verified(table: Table) -> Array | None:
+    """The feasible mixture with the least objective measured at the target, repeats averaged."""
+    x, y = verified(table)
+    if len(x) == 0:
+        return None
+    _, which = np.unique(np.round(x, 5), axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    mean = np.bincount(which, table.goal.value(y)) / np.bincount(which)
+    return np.asarray(x[np.flatnonzero(which == np.argmin(mean))[0]])
+
+
+def fill(table: Table, rung: int, rng: np.random.Generator) -> Point:
+    """A point that fills the space at a rung, with its explanation."""
+    among = None if table.pool is None else table.untaken(rung)
+    found = design.fill(table, rung, rng, among)
+    why = Explanation(method="design", cost=float(table.cost[rung]))
+    return Point(found.p, rung, found.reason, explanation=why)

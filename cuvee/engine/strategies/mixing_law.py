@@ -39,8 +39,8 @@ class MixingLaw(Strategy):
     def surrogate(self, table: Table) -> Surrogate:
         return SURROGATES["log_linear"]
 
-    def rungs(self, table: Table) -> tuple[int, ...]:
-        return tuple(range(table.target + 1))
+    def spent(self, table: Table) -> bool:
+        return all(table.left(rung) == 0 for rung in self.rungs(table))
 
     def next_point(self, table: Table, fits: Fits, rng: np.random.Generator) -> Point | None:
         rung = next((r for r in self.rungs(table) if table.left(r) > 0), None)

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cuvee.engine import design
-from cuvee.engine.bootstrap import Draws
 from cuvee.engine.simplex import Array
-from cuvee.engine.strategies.base import Point, Strategy, crowded, unseen, verified
+from cuvee.engine.strategies.base import Point, Strategy, best_verified, crowded, fill, unseen
 from cuvee.engine.surrogates.base import Surrogate
 from cuvee.engine.surrogates.registry import SURROGATES
 from cuvee.engine.table import Table
 
 if TYPE_CHECKING:
-    from cuvee.engine.fitted import Fits, Fitted
+    from cuvee.engine.fitted import Fits
 
 __all__ = ["RandomSearch"]
 
@@ -23,12 +21,15 @@ _TRIES = 16  # a draw that repeats a run is drawn again so often; in a wide regi
 
 
 class RandomSearch(Strategy):
-    """Draws uniformly from the feasible region, at the target."""
+    """See the module."""
 
     name = "random"
 
     def surrogate(self, table: Table) -> Surrogate:
         return SURROGATES["default"]
+
+    def rungs(self, table: Table) -> tuple[int, ...]:
+        return (table.target,)
 
     def next_point(self, table: Table, fits: Fits, rng: np.random.Generator) -> Point | None:
         rung = table.target
@@ -40,15 +41,8 @@ class RandomSearch(Strategy):
         for p in table.region.sample(rng, _TRIES):
             if not crowded(p, table.taken(rung), 1e-6):
                 return Point(p, rung, "drawn at random from the feasible region")
-        found = design.fill(table, rung, rng)
-        return Point(found.p, rung, found.reason)
+        return fill(table, rung, rng)
 
     def answer(self, table: Table, fits: Fits, rng: np.random.Generator) -> Array:
-        x, y = verified(table)
-        if len(x) == 0:
-            return unseen(table, rng)
-        return np.asarray(x[np.argmin(table.goal.value(y))])
-
-    def answers(self, table: Table, fitted: Fitted, draws: Draws) -> Array:
-        x, _ = verified(table)
-        return np.asarray(x[np.argmin(draws.at(x) @ table.w, axis=1)])
+        best = best_verified(table)
+        return unseen(table, rng) if best is None else best
