@@ -1,9 +1,11 @@
-"""What the Gaussian processes see of a mixture: scaled square roots of its shares.
+"""What the Gaussian processes see of a mixture: powers of its shares, scaled to the runs' range.
 
-The square root maps the simplex to a sphere, on which Euclidean distance is Hellinger distance: a
-share that goes from 0 to 0.01 moves a mixture as far as one that goes from 0.25 to 0.36. Losses
-behave like that, and a share of zero is nothing special. Each feature is then scaled to the range
-that the runs span, so that one prior for lengths fits narrow and wide regions.
+Losses fall steeply when a share leaves zero and hardly when it grows further, as ``share^a`` does
+with ``a`` well below one. The exponent is learned per evaluation set. At one half, the features
+map the simplex to a sphere, on which Euclidean distance is Hellinger distance; on runs of language
+models smaller exponents fit better (``docs/math.md``). A share of zero is nothing special. Each
+feature is scaled to the range that the runs span, so that one prior for lengths fits narrow and
+wide regions.
 """
 
 from __future__ import annotations
@@ -11,34 +13,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from cuvee.engine.simplex import Array
 
 __all__ = ["Features"]
 
-_NARROW = 0.02
-"""Ranges are taken no smaller: a share that was held fixed tells nothing about its scale."""
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Features:
-    """An affine map of square roots.
+    """The range of the shares that the features are scaled by.
 
     Attributes:
-        low: Least square root among the runs, shape ``(m,)``.
-        span: Range of the square roots, shape ``(m,)``.
+        low: Least share of each domain among the runs, shape ``(m,)``.
+        high: Greatest share, shape ``(m,)``; above ``low`` even where a share was held fixed.
     """
 
-    low: Array
-    span: Array
+    low: torch.Tensor
+    high: torch.Tensor
 
     @classmethod
     def of(cls, x: Array) -> Features:
-        """The map that takes the mixtures ``(K, m)`` into the unit cube."""
-        roots = np.sqrt(np.maximum(x, 0.0))
-        low = roots.min(axis=0)
-        return cls(low, np.maximum(roots.max(axis=0) - low, _NARROW))
+        """The range of the mixtures ``(K, m)``."""
+        low, high = np.maximum(x.min(axis=0), 0.0), x.max(axis=0)
+        wide = np.maximum(high, low + 0.01 + 0.1 * low)
+        return cls(torch.from_numpy(low), torch.from_numpy(wide))
 
-    def __call__(self, p: Array) -> Array:
-        """Features of mixtures ``(n, m)``, shape ``(n, m)``."""
-        return np.asarray((np.sqrt(np.maximum(p, 0.0)) - self.low) / self.span)
+    def __call__(self, p: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+        """Features of ``(n, m)`` or ``(E, n, m)`` mixtures for exponents ``(E,)``, ``(E, n, m)``."""
+        a = exponent[:, None, None]
+        low = _power(self.low, a)
+        return (_power(p, a) - low) / (_power(self.high, a) - low)
+
+
+def _power(p: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+    """``p^exponent`` with a gradient by the exponent also at zero, where the power stays zero."""
+    power = torch.exp(exponent * torch.log(p.clamp_min(_TINY)))
+    return torch.where(p > 0, power, torch.zeros((), dtype=p.dtype))

@@ -1,7 +1,7 @@
 """``gp``: one exact Gaussian process per evaluation set and rung; rungs know nothing of each other.
 
-The model of ``multi_fidelity`` with a single level: a constant integrated out, a Matern-5/2 kernel
-of the square roots of the shares with a length per domain, and noise. Runs of earlier jobs are
+The model of ``multi_fidelity`` with a single level: a constant integrated out, a Matern-3/2 kernel
+of powers of the shares with a length per domain, and noise. Runs of earlier jobs are
 left out.
 """
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from cuvee.engine.simplex import Array
 from cuvee.engine.surrogates.base import Loo, Model, Runs, Surrogate
-from cuvee.engine.surrogates.multi_fidelity import Levels, MultiFidelityModel, fit_levels
+from cuvee.engine.surrogates.multi_fidelity import MultiFidelityModel, fit_levels
+from cuvee.engine.surrogates.rung_kernel import Levels
 from cuvee.errors import EngineError
 
 __all__ = ["Gp", "GpModel"]

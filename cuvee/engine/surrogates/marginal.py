@@ -17,30 +17,28 @@ from cuvee.engine.simplex import Array
 
 __all__ = ["cholesky", "matern", "minimize", "negative_log_likelihood"]
 
-_ROOT_FIVE = 5.0**0.5
 _MEMORY = 8
 """Pairs that the quasi-Newton steps remember."""
 
 
 class _Matern(torch.autograd.Function):
-    """Matern-5/2 of squared distances: smooth at zero, which autograd's square root is not."""
+    """Matern-3/2 of squared distances: its slope by them is finite at zero, autograd's is not."""
 
     @staticmethod
     def forward(ctx: Any, squares: torch.Tensor) -> torch.Tensor:
-        scaled = torch.sqrt(squares.clamp_min(0.0)).mul_(_ROOT_FIVE)
+        scaled = torch.sqrt((3.0 * squares).clamp_min(0.0))
         decay = torch.exp(-scaled)
-        rise = 1.0 + scaled
-        ctx.save_for_backward(rise * decay)
-        return (rise + scaled * scaled / 3.0).mul_(decay)
+        ctx.save_for_backward(decay)
+        return (1.0 + scaled) * decay
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        (slope,) = ctx.saved_tensors
-        return torch.as_tensor(gradient * slope * (-5.0 / 6.0))
+        (decay,) = ctx.saved_tensors
+        return torch.as_tensor(-1.5 * gradient * decay)
 
 
 def matern(squares: torch.Tensor) -> torch.Tensor:
-    """Matern-5/2 correlations of squared scaled distances, any shape."""
+    """Matern-3/2 correlations ``(1 + s) e^-s`` of squared scaled distances, ``s^2 = 3 squares``."""
     return torch.as_tensor(_Matern.apply(squares))  # type: ignore[no-untyped-call]
 
 

@@ -1,195 +1,35 @@
 """``multi_fidelity_gp``: one Gaussian process per evaluation set over mixtures and rungs.
 
-The loss of a set at level ``q`` (a rung of this job, or of an earlier one) is
-
-    L_q(p) = m_q + a_q (g(p) + d_q(p)),     a = 1 and d = 0 at the lowest rung that was measured,
-
-with ``g ~ GP(0, s k)`` common to all levels, ``d_q ~ GP(0, s r_q k')`` the level's own, ``k`` a
-Matern-5/2 kernel of the square roots of the shares with a length per domain, ``k'`` the same with
-all lengths times ``e^c``, and the intercepts ``m_q`` integrated out under a wide prior. A slope per
-set and rung is what lets a cheap rung inform an expensive one: larger models flatten each loss by
-its own factor. A rung or an earlier job that says nothing ends with ``r_q`` large, and its weight
-in every prediction near zero: ``1 / sqrt((1 + r_q)(1 + r_target))`` is its correlation with the
-target at one mixture.
-
-Hyperparameters are the mode of their posterior under the normal priors of ``_prior``.
+The model is that of ``rung_kernel``: what a rung measures is a common function of the mixture,
+times a slope per set and rung, plus something of its own. A slope per set and rung is what lets a
+cheap rung inform an expensive one: larger models flatten each loss by its own factor. A rung or an
+earlier job that says nothing ends with a large part of its own, and its weight in every prediction
+is near zero. Hyperparameters are the mode of their posterior.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-import gpytorch
 import numpy as np
 import numpy.typing as npt
 import torch
-from gpytorch.priors import MultivariateNormalPrior
 
 from cuvee.engine.simplex import Array
 from cuvee.engine.surrogates.base import Loo, Model, Runs, Surrogate
 from cuvee.engine.surrogates.features import Features
-from cuvee.engine.surrogates.marginal import cholesky, matern, minimize, negative_log_likelihood
+from cuvee.engine.surrogates.marginal import cholesky, minimize, negative_log_likelihood
+from cuvee.engine.surrogates.rung_kernel import Levels, RungKernel
 from cuvee.errors import EngineError
 
-__all__ = ["Levels", "MultiFidelityGp", "MultiFidelityModel", "RungKernel"]
+__all__ = ["MultiFidelityGp", "MultiFidelityModel", "fit_levels"]
 
 _FIT_ROWS = 150
 """Rows that hyperparameters are fitted on; all rows are conditioned on afterwards."""
 
 _EVALUATIONS = 40
-_INTERCEPT = 100.0  # prior variance of an intercept, in units of the lowest rung's variance
 _JITTER = 1e-6
 _AT_ONCE = 2_000_000  # numbers of a kernel matrix held at once while predicting
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The levels of a fit: this job's rungs, cheapest first, then those of earlier jobs.
-
-    Attributes:
-        pairs: ``(task, rung)`` of each level; the first ``rungs`` are this job's.
-        rungs: How many rungs this job has.
-        base: The level whose slope is one and that has no discrepancy: this job's lowest rung
-            with runs.
-        of_run: Level of each run, shape ``(K,)``.
-    """
-
-    pairs: tuple[tuple[int, int], ...]
-    rungs: int
-    base: int
-    of_run: npt.NDArray[np.intp]
-
-    @classmethod
-    def of(cls, runs: Runs) -> Levels:
-        own = [(0, rung) for rung in range(runs.rungs)]
-        every = list(zip(runs.task.tolist(), runs.rung.tolist(), strict=True))
-        pairs = (*own, *sorted({pair for pair in every if pair[0] > 0}))
-        index = {pair: q for q, pair in enumerate(pairs)}
-        of_run = np.array([index[pair] for pair in every], dtype=np.intp)
-        return cls(pairs, runs.rungs, int(of_run.min(initial=len(pairs))), of_run)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-
-class RungKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
-    """Covariance of the losses over mixtures and levels, intercepts included, one per set.
-
-    Inputs are features with the level in the last column, shape ``(..., n, m + 1)``. All
-    hyperparameters of a set are one row of ``theta``, logarithms throughout, in the order
-    lengths ``(m)``, scale, change of length ``c``, noise per level, slope per level, relative
-    discrepancy per level; slope and discrepancy of the base level are there but not used.
-    """
-
-    has_lengthscale = False
-
-    def __init__(self, domains: int, levels: Levels, sets: int) -> None:
-        super().__init__(batch_shape=torch.Size([sets]))
-        self.domains = domains
-        self.levels = levels
-        prior = _prior(domains, levels)
-        start = prior.loc.expand(sets, -1).clone()
-        self.register_parameter("theta", torch.nn.Parameter(start))
-        self.register_prior("theta_prior", prior, "theta")
-
-    def _part(self, first: int) -> torch.Tensor:
-        count = len(self.levels)
-        return torch.as_tensor(self.theta[:, first : first + count])
-
-    @property
-    def scale(self) -> torch.Tensor:
-        """Variance of ``g``, shape ``(E,)``."""
-        return torch.as_tensor(self.theta[:, self.domains].exp())
-
-    @property
-    def slope(self) -> torch.Tensor:
-        """Slopes ``a``, shape ``(E, levels)``."""
-        return (self._part(self.domains + 2 + len(self.levels)) * self._free).exp()
-
-    @property
-    def discrepancy(self) -> torch.Tensor:
-        """Relative variances ``r`` of the levels' own parts, shape ``(E, levels)``."""
-        return self._part(self.domains + 2 + 2 * len(self.levels)).exp() * self._free
-
-    @property
-    def noise(self) -> torch.Tensor:
-        """Variance of a run about its loss at each level, shape ``(E, levels)``."""
-        relative = self._part(self.domains + 2).exp()
-        return self.slope**2 * self.scale[:, None] * relative
-
-    @property
-    def _free(self) -> torch.Tensor:
-        free = torch.ones(len(self.levels), dtype=self.theta.dtype)
-        free[self.levels.base] = 0.0
-        return free
-
-    def forward(
-        self, x1: torch.Tensor, x2: torch.Tensor, diag: bool = False, **_: Any
-    ) -> torch.Tensor:
-        left, right = x1[..., -1].long(), x2[..., -1].long()
-        slope, scale, own = self.slope, self.scale, self.discrepancy
-        sets = self.theta.shape[0]
-        if left.dim() > 1:  # gpytorch hands in one copy per set: the levels are the same in all
-            left, right = left.reshape(-1, left.shape[-1])[0], right.reshape(-1, right.shape[-1])[0]
-        if diag:
-            same = (left == right).to(self.theta.dtype)
-            inverse = (-self.theta[:, None, : self.domains]).exp()
-            gap = (x1[..., :-1] - x2[..., :-1]) * inverse
-            squares = (gap * gap).sum(-1)
-            narrow = (-2.0 * self.theta[:, self.domains + 1]).exp()[:, None]
-            total = matern(squares) + same * own[:, left] * matern(squares * narrow)
-            total = total * slope[:, left] * slope[:, right] * scale[:, None]
-            return torch.as_tensor(total + _INTERCEPT * same)
-        squares = self._squares(x1[..., :-1], x2[..., :-1])
-        total = matern(squares)
-        narrow = (-2.0 * self.theta[:, self.domains + 1]).exp()[:, None, None]
-        for level in range(len(self.levels)):
-            if level == self.levels.base:
-                continue
-            i = torch.nonzero(left == level)[:, 0]
-            j = torch.nonzero(right == level)[:, 0]
-            if len(i) and len(j):
-                every = torch.arange(sets)[:, None, None]
-                part = own[:, level, None, None] * matern(squares[:, i][:, :, j] * narrow)
-                total = total.index_put((every, i[None, :, None], j), part, accumulate=True)
-        same_level = (left[:, None] == right[None, :]).to(self.theta.dtype)
-        outer = (scale[:, None] * slope[:, left])[:, :, None] * slope[:, right][:, None, :]
-        return torch.as_tensor(total * outer + _INTERCEPT * same_level)
-
-    def _squares(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        inverse = (-self.theta[:, None, : self.domains]).exp()
-        a, b = x1 * inverse, x2 * inverse
-        sizes = (a * a).sum(-1)[:, :, None] + (b * b).sum(-1)[:, None, :]
-        return torch.as_tensor(sizes - 2.0 * (a @ b.mT))
-
-
-def _prior(domains: int, levels: Levels) -> MultivariateNormalPrior:
-    """The joint normal prior of one row of ``RungKernel.theta``.
-
-    Lengths share an unknown mean, ``log l_j ~ N(mu, 0.7^2)``, ``mu ~ N(sqrt(2) + log(m) / 2, 3)``
-    (its location after Hvarfner et al. 2024, arXiv 2402.02229), here integrated out: domains are
-    alike until the runs say otherwise. Noise of the levels is tied in the same way.
-    """
-    count = len(levels)
-    size = domains + 2 + 3 * count
-    loc = torch.zeros(size, dtype=torch.float64)
-    cov = torch.zeros(size, size, dtype=torch.float64)
-    loc[:domains] = 2.0**0.5 + 0.5 * np.log(domains)
-    cov[:domains, :domains] = 0.7**2 * torch.eye(domains) + 3.0
-    cov[domains, domains] = 1.0
-    loc[domains + 1], cov[domains + 1, domains + 1] = 0.5, 0.5**2
-    noise = slice(domains + 2, domains + 2 + count)
-    loc[noise] = -4.0
-    cov[noise, noise] = 0.5**2 * torch.eye(count) + 1.0
-    for level, (task, rung) in enumerate(levels.pairs):
-        slope = domains + 2 + count + level
-        own = slope + count
-        loc[slope] = -0.7 if rung > levels.base else 0.0
-        cov[slope, slope] = 0.7**2
-        loc[own] = -3.0 if task == 0 else -2.0
-        cov[own, own] = 1.5**2
-    return MultivariateNormalPrior(loc, cov)
 
 
 @dataclass(frozen=True)
@@ -200,10 +40,10 @@ class MultiFidelityModel(Model):
         runs: What was fitted.
         levels: The levels of the runs.
         kernel: Covariance in standardised units, hyperparameters fitted.
-        features: From mixtures to the kernel's inputs.
+        law: The law in the mean, fitted on the runs of the base level; None for a constant mean.
         centre: What was subtracted from the losses, bits per byte, shape ``(E,)``.
         unit: What they were divided by, bits per byte, shape ``(E,)``.
-        inputs: Features and levels of the runs, shape ``(K, m + 1)``.
+        inputs: Shares, law and level of the runs, shape ``(K, m + 2)`` or ``(E, K, m + 2)``.
         factor: Lower Cholesky factors of the runs' covariance, shape ``(E, K, K)``.
         weights: That covariance's inverse times the standardised losses, shape ``(E, K)``.
     """
@@ -211,7 +51,7 @@ class MultiFidelityModel(Model):
     runs: Runs
     levels: Levels
     kernel: RungKernel
-    features: Features
+    law: Model | None
     centre: Array
     unit: Array
     inputs: torch.Tensor
@@ -250,10 +90,10 @@ class MultiFidelityModel(Model):
         return Loo(self.runs.y - self.unit * shift, self.unit**2 * var)
 
     def noise(self, rung: int) -> Array:
-        """The learned floor, plus the mean known variance of the runs at the rung."""
+        """The learned floor, plus the median known variance of the runs: suspects do not count."""
         learned = self.kernel.noise[:, rung].numpy() * self.unit**2
         here = self.levels.of_run == rung
-        known = self.runs.variance[here].mean(axis=0) if np.any(here) else 0.0
+        known = np.median(self.runs.variance[here], axis=0) if np.any(here) else 0.0
         return np.asarray(learned + known)
 
     @property
@@ -277,20 +117,34 @@ class MultiFidelityModel(Model):
     def _inputs(self, p: Array, rung: int) -> torch.Tensor:
         if not 0 <= rung < self.levels.rungs:
             raise EngineError(f"there is no rung {rung}, the job has {self.levels.rungs}")
-        return _inputs(self.features(np.atleast_2d(p)), np.full(len(np.atleast_2d(p)), rung))
+        mixtures = np.atleast_2d(p)
+        law = None
+        if self.law is not None:
+            law = (self.law.mean(mixtures, 0) - self.centre) / self.unit
+        return _inputs(mixtures, law, np.full(len(mixtures), rung))
 
     def _parts(self, p: Array, rung: int) -> tuple[torch.Tensor, ...]:
         rows = max(1, _AT_ONCE // (len(self.unit) * len(self.runs)))
-        return torch.split(self._inputs(p, rung), rows)
+        return torch.split(self._inputs(p, rung), rows, dim=-2)
 
     def _cross(self, inputs: torch.Tensor) -> torch.Tensor:
         return torch.as_tensor(self.kernel.forward(inputs, self.inputs))
 
 
 class MultiFidelityGp(Surrogate):
-    """The surrogate ``multi_fidelity_gp``; see the module."""
+    """The surrogate ``multi_fidelity_gp``; see the module.
+
+    Args:
+        law: A surrogate that gives the mean its shape: fitted on the lowest rung with runs, it
+            enters as a basis function whose weight is integrated out. Its values at the runs are
+            its leave-one-out predictions, so that the weight is what it deserves at new mixtures.
+            A constant mean where there are fewer runs than it needs.
+    """
 
     name = "multi_fidelity_gp"
+
+    def __init__(self, law: Surrogate | None = None) -> None:
+        self.law = law
 
     def least_runs(self, domains: int) -> int:
         return min(domains + 1, 8)
@@ -303,10 +157,10 @@ class MultiFidelityGp(Surrogate):
             raise EngineError(
                 f"a Gaussian process needs {least} runs at one rung, there are {most}"
             )
-        return fit_levels(runs, levels)
+        return fit_levels(runs, levels, self.law)
 
 
-def fit_levels(runs: Runs, levels: Levels) -> MultiFidelityModel:
+def fit_levels(runs: Runs, levels: Levels, law: Surrogate | None = None) -> MultiFidelityModel:
     """Fit hyperparameters on some of the runs and condition on all.
 
     Raises:
@@ -314,27 +168,43 @@ def fit_levels(runs: Runs, levels: Levels) -> MultiFidelityModel:
     """
     if not (np.all(np.isfinite(runs.y)) and np.all(np.isfinite(runs.x))):
         raise EngineError("a measured loss or a share is not finite")
-    features = Features.of(runs.x)
     centre, unit = _standard(runs.y, levels)
     y = torch.from_numpy(((runs.y - centre) / unit).T.copy())
     known = torch.from_numpy((runs.variance / unit**2).T.copy())
-    inputs = _inputs(features(runs.x), levels.of_run)
-    kernel = RungKernel(runs.x.shape[1], levels, len(unit))
+    at_base = levels.of_run == levels.base
+    shape = None
+    if law is not None and np.count_nonzero(at_base) >= law.least_runs(runs.x.shape[1]):
+        alone = runs.where(at_base)
+        nothing = np.zeros(len(alone), dtype=np.intp)
+        shape = law.fit(replace(alone, rungs=1, rung=nothing, task=nothing))
+    values = None
+    if shape is not None:
+        values = (shape.mean(runs.x, 0) - centre) / unit
+        values[at_base] = (shape.loo().mean - centre) / unit
+    inputs = _inputs(runs.x, values, levels.of_run)
+    kernel = RungKernel(Features.of(runs.x), levels, len(unit))
     some = torch.from_numpy(_subset(runs, levels, np.asarray(y.numpy().mean(axis=0))))
-    _maximise(kernel, inputs[some], y[:, some], known[:, some])
+    _maximise(kernel, inputs[..., some, :], y[:, some], known[:, some])
     with torch.no_grad():
         factor = cholesky(_covariance(kernel, inputs, known))
         weights = torch.cholesky_solve(y[..., None], factor)[..., 0]
-    return MultiFidelityModel(runs, levels, kernel, features, centre, unit, inputs, factor, weights)
+    return MultiFidelityModel(runs, levels, kernel, shape, centre, unit, inputs, factor, weights)
 
 
-def _inputs(features: Array, level: npt.NDArray[np.intp]) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([features, level[:, None].astype(np.float64)], axis=1))
+def _inputs(p: Array, law: Array | None, level: npt.NDArray[np.intp]) -> torch.Tensor:
+    """The kernel's inputs, ``(n, m + 2)``, or ``(E, n, m + 2)`` with a law's values ``(n, E)``."""
+    shares, levels = torch.from_numpy(p), torch.from_numpy(level.astype(np.float64))[:, None]
+    if law is None:
+        return torch.cat([shares, torch.zeros_like(levels), levels], dim=1)
+    values = torch.from_numpy(law.T.copy())[:, :, None]
+    sets = len(values)
+    every = shares.expand(sets, -1, -1), values, levels.expand(sets, -1, -1)
+    return torch.cat(every, dim=2)
 
 
 def _covariance(kernel: RungKernel, inputs: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """Covariance of measurements: the losses', the noise of the level and the known variance."""
-    levels = inputs[:, -1].long()
+    levels = inputs[..., -1].reshape(-1, inputs.shape[-2])[0].long()
     diagonal = kernel.noise[:, levels] + known + _JITTER
     return torch.as_tensor(kernel.forward(inputs, inputs) + torch.diag_embed(diagonal))
 
