@@ -21,6 +21,8 @@ __all__ = ["LEVELS", "Foresight", "calibrate", "foresight"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 
+_LEAST_R2 = 0.1
+_LEAST_RANK = 0.5
 _LEAST_RUNS = 5  # below, coverage takes hardly any values
 
 
@@ -40,12 +42,13 @@ class Foresight:
 
     @property
     def none(self) -> bool:
-        """Whether they are predicted no better than by the mean of the others.
+        """Whether they are predicted hardly better than by the mean of the others.
 
         Both figures must say so: R2 hangs on a single extreme run that nothing predicts, and among
-        runs that crowd an optimum ranks are noise.
+        runs that crowd an optimum ranks are noise. On worlds where losses do not depend on the
+        mixture, R2 went up to 0.05 and the rank correlation to -0.2 (14 runs, 10 worlds).
         """
-        return self.r2 <= 0 and self.rank < 0.5
+        return self.r2 < _LEAST_R2 and self.rank < _LEAST_RANK
 
 
 def foresight(measured: Array, predicted: Array) -> Foresight:

@@ -49,7 +49,7 @@ def refusal(table: Table, belief: Belief | None) -> str | None:
             noise = run_noise(table, belief.model)
             said = "" if noise is None else f", the noise of one run about {noise.objective:.2g}"
             return (
-                "the surrogate predicts a run that was left out no better than the mean of the "
+                "the surrogate predicts a run that was left out hardly better than the mean of the "
                 f"others (R2 {seen.r2:.2f}, rank correlation {seen.rank:.2f}); the measured "
                 f"objectives span {np.ptp(loo.measured):.2g} bits per byte{said}: run more or "
                 "longer target runs, or keep the present mixture"

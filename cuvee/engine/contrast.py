@@ -89,9 +89,7 @@ def _nonlinear(belief: Belief, q: Array, p: Array, confidence: float) -> Gap:
     same = np.abs(q - p).max(axis=1) < _SAME
     tie[same], rest[same] = 1.0, 0.0
     root = np.linalg.cholesky(belief.correlation + 1e-9 * np.eye(len(belief.correlation)))
-    rng = np.random.default_rng(0)
-    u = rng.standard_normal((_NORMAL, len(root))) @ root.T
-    v = rng.standard_normal((_NORMAL, len(root))) @ root.T
+    u, v = _normal(len(root)) @ root.T
     common = kappa * u * np.sqrt(here)  # (B, E)
     ours = belief.goal.value(model.mean(one, target) + common)  # (B,)
     moved = model.mean(q, target) + tie * common[:, None, :] + kappa * rest * v[:, None, :]
@@ -100,5 +98,14 @@ def _nonlinear(belief: Belief, q: Array, p: Array, confidence: float) -> Gap:
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail], axis=0)
     wins = np.mean(values > 0, axis=0) + 0.5 * np.mean(values == 0, axis=0)
-    chance = (wins * _NORMAL + 0.5) / (_NORMAL + 1)
+    chance = (wins * len(u) + 0.5) / (len(u) + 1)
     return Gap(values.mean(axis=0), values.std(axis=0), low, high, np.asarray(chance))
+
+
+def _normal(sets: int) -> Array:
+    """Two fixed samples of normal numbers, shape ``(2, B, sets)``, with exact first two moments."""
+    count = max(_NORMAL, 8 * sets)
+    half = np.random.default_rng(0).standard_normal((count // 2, 2 * sets))
+    drawn = np.concatenate([half, -half])
+    white = drawn @ np.linalg.inv(np.linalg.cholesky(drawn.T @ drawn / len(drawn))).T
+    return np.stack([white[:, :sets], white[:, sets:]])

@@ -16,14 +16,13 @@ two is the draw's optimum.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from cuvee.engine.belief import Belief
 from cuvee.engine.simplex import Array, Region
 
-__all__ = ["Cloud", "descend", "draw_optima", "gather", "slopes"]
+__all__ = ["descend", "draw_optima", "gather", "slopes"]
 
 Objective = Callable[[Array], Array]
 
@@ -33,28 +32,10 @@ _QUADRATIC = 18  # domains with cross terms: those with the greatest shares
 _RIDGE = 1e-6
 
 
-@dataclass(frozen=True)
-class Cloud:
-    """Feasible candidates about an answer.
-
-    Attributes:
-        p: Mixtures, shape ``(n, m)``; the first is the answer.
-        uniform: How many of the last are uniform draws from the region.
-    """
-
-    p: Array
-    uniform: int
-
-    @property
-    def about(self) -> Array:
-        """All but the uniform draws."""
-        return self.p[: len(self.p) - self.uniform]
-
-
 def gather(
     region: Region, p: Array, measured: Array, rng: np.random.Generator, near: int, uniform: int
-) -> Cloud:
-    """Candidates: the answer, what was measured, draws about the answer, uniform draws.
+) -> Array:
+    """Feasible candidates ``(n, m)``: the answer, runs, draws about the answer, uniform draws.
 
     Args:
         region: Where mixtures may be.
@@ -68,7 +49,7 @@ def gather(
     inside = measured[region.contains(measured, slack=1e-6)] if len(measured) else measured
     strength = np.exp(np.linspace(np.log(m), np.log(300.0 * m), near))
     around = region.sample_around(rng, p, strength)
-    return Cloud(np.concatenate([p[None], inside, around, region.sample(rng, uniform)]), uniform)
+    return np.concatenate([p[None], inside, around, region.sample(rng, uniform)])
 
 
 def slopes(objective: Objective, p: Array, value: float | None = None) -> Array:

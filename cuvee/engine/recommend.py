@@ -74,7 +74,7 @@ def recommend(problem: SearchProblem, history: History, seed: int) -> Recommenda
     mixture = answer_mixture(problem, history, seed)
     p = table.vector(mixture)
     region = _reach(table, p)
-    cloud = gather(region, p, _best_measured(table), rng, _NEAR, _UNIFORM).p
+    cloud = gather(region, p, _best_measured(table), rng, _NEAR, _UNIFORM)
     best = descend(belief.mean, region, _lowest(belief, cloud))
     guards = Guards.of(table)
     broken = guards.chances(belief, p[None])[0] < guards.chance
