@@ -160,6 +160,10 @@ def guardrails() -> tuple[GuardrailReport, ...]:
     )
 
 
+def price(gain: float, scale: float) -> Interval:
+    return Interval(mean=scale * gain, low=scale * 0.55 * gain, high=scale * 1.52 * gain)
+
+
 def shadow_prices() -> tuple[ShadowPrice, ...]:
     gains = (0.0, 0.0119, 0.0, 0.0, 0.0, 0.0)
     return tuple(
@@ -167,9 +171,11 @@ def shadow_prices() -> tuple[ShadowPrice, ...]:
             domain=d,
             cap=cap,
             binding=d == "math",
-            gain_per_billion=Interval(mean=g, low=0.55 * g, high=1.5 * g + 0.0002 * i),
+            tokens=195_000 if d == "math" else 10**9,
+            gain_per_billion=price(g, 10**9 / 195_000),
+            gain=price(g, 1.0),
         )
-        for i, (d, cap, g) in enumerate(zip(DOMAINS, CAPS, gains, strict=True))
+        for d, cap, g in zip(DOMAINS, CAPS, gains, strict=True)
     )
 
 
@@ -286,7 +292,7 @@ def explanation(**changes: Any) -> Explanation:
         "uncertainty": 0.0098,
         "correlation": 0.87,
         "cost": 0.046,
-        "alternatives": {"ngram": 0.1326, "proxy": 0.0088},
+        "alternatives": {"ngram (rung 0)": 0.1326, "proxy (rung 1)": 0.0088},
     }
     return Explanation(**(fields | changes))
 
@@ -405,6 +411,7 @@ def a_report(**changes: Any) -> Report:
                 seconds=9.4,
                 agreement=Interval(mean=0.86, low=0.71, high=0.94),
                 shared=14,
+                modelled=Interval(mean=0.9, low=0.8, high=0.95),
             ),
             RungSummary(kind="proxy", runs=24, failed=1, seconds=203.0),
         ),

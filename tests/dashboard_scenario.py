@@ -131,7 +131,9 @@ class Scenario:
                 reason="covers the feasible set around the prior mixture",
                 explanation=None
                 if first and i == 0
-                else explanation(cost=1.0, alternatives={"ngram": 0.0012, "proxy": 0.0061}),
+                else explanation(
+                    cost=1.0, alternatives={"ngram (rung 0)": 0.0012, "proxy (rung 1)": 0.0061}
+                ),
             )
             for i in range(count)
         ]

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _SHOWN_MIXTURE = 3
+_BILLION = 10**9
 
 
 def guardrail_table(report: Report) -> Table | None:
@@ -91,14 +92,19 @@ def equivalent_lines(report: Report) -> Iterator[str]:
 
 
 def price_lines(report: Report) -> Iterator[str]:
-    """What more text would be worth of the domains whose shares stand at their caps."""
+    """What more text would be worth of the domains whose shares stand at their caps.
+
+    A price is for a billion tokens, or for as many as the runs can speak for.
+    """
     held = sorted(
         (p for p in report.shadow_prices if p.binding), key=lambda p: -p.gain_per_billion.mean
     )
     for one in held:
-        gain = one.gain_per_billion
+        gain, many = one.gain_per_billion, "A billion"
+        if one.gain is not None and one.tokens is not None and one.tokens < _BILLION:
+            gain, many = one.gain, f"{one.tokens:,}"
         yield (
-            f"A billion more tokens of {one.domain}: {change(-gain.mean)} bits per byte "
+            f"{many} more tokens of {one.domain}: {change(-gain.mean)} bits per byte "
             f"({100 * report.confidence:g}% interval {change(-gain.high)} to {change(-gain.low)})."
         )
 
@@ -149,6 +155,8 @@ def calibration_lines(report: Report) -> Iterator[str]:
     found = report.calibration
     if found is None:
         return
+    elsewhere = found.rung is not None and found.rung < len(report.rungs) - 1
+    whose = f"{report.rungs[found.rung or 0].kind} " if elsewhere else "target "
     if found.measured:
         z = NormalDist().inv_cdf((1 + report.confidence) / 2)
         inside = sum(
@@ -156,7 +164,7 @@ def calibration_lines(report: Report) -> Iterator[str]:
             for m, p, s in zip(found.measured, found.predicted, found.se, strict=True)
         )
         line = (
-            f"{inside} of {len(found.measured)} target runs lie inside the "
+            f"{inside} of {len(found.measured)} {whose}runs lie inside the "
             f"{100 * report.confidence:g}% interval predicted without them"
         )
     else:

@@ -12,20 +12,10 @@ from rich.text import Text
 from cuvee.cli.console import out, print_json
 from cuvee.cli.context import JsonOption, UrlOption, connect
 from cuvee.cli.words import bits, change, percent
+from cuvee.methods import method_words
 from cuvee.records import Explanation, Run
 
 __all__ = ["explain", "in_short"]
-
-_METHODS = {
-    "reference": "a reference to compare with",
-    "design": "part of the design that opens the search",
-    "anchor": "an anchor for the objective doctor",
-    "bridge": "a bridge that ties the rungs' rankings together",
-    "improvement": "it promised the most improvement for its cost",
-    "exploration": "it promised to teach the model the most",
-    "random": "drawn at random from the allowed mixtures",
-    "verification": "a pair of the verification",
-}
 
 
 def explain(
@@ -70,11 +60,11 @@ def _told(run: Run) -> Iterator[tuple[str, str]]:
         if not run.reason:
             yield "Why", "no explanation was stored"
         return
-    yield from _expected(run.explanation, run.kind)
+    yield from _expected(run.explanation, f"{run.kind} (rung {run.rung})")
 
 
-def _expected(found: Explanation, kind: str) -> Iterator[tuple[str, str]]:
-    yield "Chosen", _METHODS.get(found.method, found.method)
+def _expected(found: Explanation, here: str) -> Iterator[tuple[str, str]]:
+    yield "Chosen", method_words(found.method)
     if found.predicted_gain is not None:
         sure = "" if found.uncertainty is None else f" ±{found.uncertainty:.4f} (standard error)"
         yield (
@@ -92,7 +82,7 @@ def _expected(found: Explanation, kind: str) -> Iterator[tuple[str, str]]:
     if found.alternatives:
         best = sorted(found.alternatives.items(), key=lambda item: -item[1])
         said = ", ".join(
-            f"{name} {value:.3g}{' (this run)' if name == kind else ''}" for name, value in best
+            f"{name} {value:.3g}{', this run' if name == here else ''}" for name, value in best
         )
         yield "Instead", f"value per cost of the best candidate by rung: {said}"
 

@@ -193,4 +193,9 @@ def _rungs(report: Report) -> Iterator[str]:
                 f"({rung.agreement.low:.2f} to {rung.agreement.high:.2f}, "
                 f"{rung.shared} mixtures)"
             )
+        if rung.modelled is not None:
+            line += (
+                f"; by the model {rung.modelled.mean:.2f} "
+                f"({rung.modelled.low:.2f} to {rung.modelled.high:.2f})"
+            )
         yield line

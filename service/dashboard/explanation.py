@@ -5,21 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cuvee.methods import method_words
 from cuvee.records import Explanation
 from service.dashboard.formats import bits, percent, signed
 
 __all__ = ["Why", "why_in_short"]
-
-_METHODS = {
-    "reference": "A reference to compare with",
-    "design": "Part of the design that opens the search",
-    "anchor": "An anchor for the objective doctor",
-    "bridge": "A bridge that ties the rungs' rankings together",
-    "improvement": "It promised the most improvement for its cost",
-    "exploration": "It promised to teach the model the most",
-    "random": "Drawn at random from the allowed mixtures",
-    "verification": "A pair of the verification",
-}
 
 
 def why_in_short(found: Explanation) -> str:
@@ -50,18 +40,19 @@ class Why:
     verdict: str
 
     @classmethod
-    def of(cls, found: Explanation, kind: str) -> Why:
-        """``kind`` is the rung's of the run, as the alternatives name it."""
+    def of(cls, found: Explanation, kind: str, rung: int) -> Why:
+        """``kind`` and ``rung`` are the run's own."""
+        here = f"{kind} (rung {rung})"
         values = {k: v for k, v in found.alternatives.items() if math.isfinite(v)}
         most = max(values.values(), default=0.0)
         return cls(
-            method=_METHODS.get(found.method, found.method),
+            method=method_words(found.method),
             facts=tuple(_facts(found)),
             alternatives=tuple(
-                (name, f"{value:.3g}", max(0.0, value / most) if most > 0 else 0.0, name == kind)
+                (name, f"{value:.3g}", max(0.0, value / most) if most > 0 else 0.0, name == here)
                 for name, value in sorted(values.items(), key=lambda item: -item[1])
             ),
-            verdict=_verdict(values, kind),
+            verdict=_verdict(values, here),
         )
 
 
@@ -91,22 +82,24 @@ def _facts(found: Explanation) -> list[tuple[str, str, str]]:
         facts.append(
             ("Correlation", f"{found.correlation:.2f}", "of this rung's loss with the target's")
         )
-    facts.append(("Cost", percent(found.cost), "of a run at the target"))
+    facts.append(
+        ("Cost", percent(found.cost, 0 if found.cost >= 0.1 else 1), "of a run at the target")
+    )
     return facts
 
 
-def _verdict(values: dict[str, float], kind: str) -> str:
-    others = {name: value for name, value in values.items() if name != kind}
-    if kind not in values or not others:
+def _verdict(values: dict[str, float], here: str) -> str:
+    others = {name: value for name, value in values.items() if name != here}
+    if here not in values or not others:
         return ""
     rival = max(others, key=lambda name: others[name])
-    ours, theirs = values[kind], others[rival]
+    ours, theirs = values[here], others[rival]
     if ours > theirs > 0:
-        return f"For its cost, {kind} promised {ours / theirs:.3g} times as much as {rival}."
+        return f"For its cost, {here} promised {ours / theirs:.3g} times as much as {rival}."
     if ours > theirs:
-        return f"For its cost, only {kind} promised anything."
-    return f"{rival} promised more for its cost; {kind} was chosen for another reason."
+        return f"For its cost, only {here} promised anything."
+    return f"{rival} promised more for its cost; {here} was chosen for another reason."
 
 
 def _price(cost: float) -> str:
-    return f"{percent(cost)} of a target run's cost"
+    return f"{percent(cost, 0 if cost >= 0.1 else 1)} of a target run's cost"

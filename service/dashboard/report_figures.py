@@ -26,10 +26,18 @@ def report_figures(report: Report) -> dict[str, Figure]:
         equivalents_figure(report.equivalents, {d.name: d.natural for d in report.domains}),
         front_figure(report.front, report.recommended),
         prices_figure(report.shadow_prices),
-        left_out_figure(report.calibration, report.confidence),
+        left_out_figure(report.calibration, report.confidence, _judged(report)),
         sets_figure(report.fits),
         agreement_figure(report.rungs, report.bridges),
         curve_figure(report),
         doctor_figure(report.diagnosis),
     )
     return {figure.id: figure for figure in candidates if figure is not None}
+
+
+def _judged(report: Report) -> str:
+    """The rung whose runs the calibration is of; empty for the target."""
+    rung = None if report.calibration is None else report.calibration.rung
+    if rung is None or rung >= len(report.rungs) - 1:
+        return ""
+    return f"{report.rungs[rung].kind} (rung {rung})"

@@ -140,7 +140,7 @@ def run_page(request: Request, run: str, work: WorkDep, tenant: TenantDep) -> Re
             "curve": loss_curves(found.curve or ()),
             "explained": None
             if found.explanation is None
-            else Why.of(found.explanation, found.kind),
+            else Why.of(found.explanation, found.kind, found.rung),
             "losses": [
                 (name, bits(x.bits_per_byte), bits(x.bits_per_byte_se), bits(x.nats_per_token))
                 for name, x in (found.losses or {}).items()

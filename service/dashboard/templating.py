@@ -78,6 +78,7 @@ def environment() -> jinja2.Environment:
     )
     env.policies["json.dumps_kwargs"] = {"allow_nan": False, "ensure_ascii": True}
     env.filters.update({name: getattr(formats, name) for name in _FILTERS})
+    env.filters["capfirst"] = lambda text: text[:1].upper() + text[1:]
     env.filters["why_in_short"] = why_in_short
     env.globals.update(ratio=formats.ratio)
     return env

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cuvee.answer import BridgePlan, Interval, RungSummary
 from service.dashboard.figures import Figure
 from service.dashboard.formats import correlation
@@ -10,49 +12,72 @@ from service.dashboard.rows import Axis, Marks, rows_data
 __all__ = ["agreement_figure", "bridge_sentence"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    measured: Interval | None
+    shared: str = "–"
+    modelled: Interval | None = None
+
+
 def agreement_figure(rungs: tuple[RungSummary, ...], bridges: BridgePlan | None) -> Figure | None:
-    """Rank correlation of each rung with the target; None when it was not measured."""
-    found: list[tuple[str, Interval, str]] = []
-    for index, rung in enumerate(rungs):
-        if rung.agreement is not None:
-            several = sum(r.kind == rung.kind for r in rungs[:-1]) > 1
-            name = f"{rung.kind} (rung {index + 1})" if several else rung.kind
-            found.append((name, rung.agreement, str(rung.shared)))
-    measured = len(found)
+    """Rank correlation of each rung with the target; None when nothing is known of it."""
+    found = [
+        _Row(_name(rungs, index), rung.agreement, str(rung.shared), rung.modelled)
+        for index, rung in enumerate(rungs)
+        if rung.agreement is not None or rung.modelled is not None
+    ]
+    told = _caption(found)
     if bridges is not None:
         for name, agreement in (
             ("before bridges", bridges.agreement_before),
             ("after bridges", bridges.agreement_after),
         ):
             if agreement is not None:
-                found.append((name, agreement, "–"))
+                found.append(_Row(name, agreement))
     if not found:
         return None
-    names = [name for name, *_ in found]
+    ends = [one.low for row in found for one in (row.measured, row.modelled) if one is not None]
     return Figure(
         id="agreement",
         kind="rows",
         title="Do cheap runs rank mixtures as the target does?",
-        caption=_caption(found[:measured] or found[-1:]),
+        caption=told,
         data=rows_data(
             Axis(
                 "rank correlation with the target, 1 is perfect",
                 "number",
-                low=min(0.0, *(one.low for _, one, _ in found)),
+                low=min(0.0, *ends),
                 high=1.0,
             ),
-            names,
-            (Marks("agreement", "dot", "accent", [one for _, one, _ in found]),),
+            [row.name for row in found],
+            (
+                Marks(
+                    "by the model, without noise", "band", "natural", [r.modelled for r in found]
+                ),
+                Marks("measured", "dot", "accent", [r.measured for r in found]),
+            ),
         ),
-        header=("Rung", "Rank agreement", "Shared mixtures"),
-        rows=tuple((name, correlation(one), shared) for name, one, shared in found),
+        header=("Rung", "Measured", "Shared mixtures", "By the model, without noise"),
+        rows=tuple(
+            (row.name, correlation(row.measured), row.shared, correlation(row.modelled))
+            for row in found
+        ),
         tall=len(found),
     )
 
 
-def _caption(found: list[tuple[str, Interval, str]]) -> str:
+def _name(rungs: tuple[RungSummary, ...], index: int) -> str:
+    kind = rungs[index].kind
+    alone = sum(rung.kind == kind for rung in rungs[:-1]) == 1
+    return kind if alone else f"{kind} (rung {index})"
+
+
+def _caption(found: list[_Row]) -> str:
     said = []
-    for name, one, _ in found:
+    for row in found:
+        one = row.measured or row.modelled
+        assert one is not None, "rows without either are not made"
         word = (
             "ranks mixtures much as the target does"
             if one.low > 0.7
@@ -60,7 +85,8 @@ def _caption(found: list[tuple[str, Interval, str]]) -> str:
             if one.low <= 0
             else "ranks mixtures in part as the target does"
         )
-        said.append(f"{name} {word}: {correlation(one)}.")
+        source = "" if row.measured is not None else " by the model"
+        said.append(f"{row.name} {word}{source}: {correlation(one)}.")
     return " ".join(said)
 
 

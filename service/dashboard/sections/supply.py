@@ -2,49 +2,69 @@
 
 from __future__ import annotations
 
-from cuvee.answer import ShadowPrice
+from cuvee.answer import Interval, ShadowPrice
 from service.dashboard.figures import Figure
-from service.dashboard.formats import percent, signed_fall
+from service.dashboard.formats import count, percent, signed_fall
 from service.dashboard.rows import MAX_ROWS, Axis, Marks, cut, rows_data
 
 __all__ = ["prices_figure"]
 
+BILLION = 10**9
+_FARTHEST = 10.0
+"""How many times what was tried a price is stretched to a billion tokens: returns diminish."""
+
 
 def prices_figure(prices: tuple[ShadowPrice, ...]) -> Figure | None:
-    """The objective's fall with a billion more tokens of each domain, the dearest first."""
+    """The objective's fall with more tokens of each domain, the dearest first.
+
+    A price is for a billion tokens, or for as many as the runs can speak for.
+    """
     if not prices:
         return None
-    ordered = sorted(prices, key=lambda p: (-p.gain_per_billion.mean, not p.binding))
+    ordered = sorted(prices, key=lambda p: (-_tried(p).mean, not p.binding))
+    whole = all(_tokens(p) == BILLION for p in ordered)
     return Figure(
         id="prices",
         kind="rows",
-        title="What would a billion more tokens be worth?",
+        title="What would more text be worth?",
         caption=cut(_caption(ordered), len(ordered)),
         data=rows_data(
             Axis("fall of the objective, bits per byte", zero=True),
-            [p.domain for p in ordered],
+            [
+                f"{p.domain}, +{count(_tokens(p))}" if p.binding and not whole else p.domain
+                for p in ordered
+            ],
             (
                 Marks(
                     "at its cap",
                     "dot",
                     "accent",
-                    [p.gain_per_billion if p.binding else None for p in ordered],
+                    [_tried(p) if p.binding else None for p in ordered],
                 ),
                 Marks(
                     "below its cap",
                     "hollow",
                     "muted",
-                    [None if p.binding else p.gain_per_billion for p in ordered],
+                    [None if p.binding else _tried(p) for p in ordered],
                 ),
             ),
         ),
-        header=("Domain", "Greatest share", "At its cap", "Objective, a billion more tokens"),
+        header=(
+            "Domain",
+            "Greatest share",
+            "At its cap",
+            "More tokens",
+            "Objective with them",
+            "With a billion",
+        ),
         rows=tuple(
             (
                 p.domain,
                 percent(p.cap),
                 "yes" if p.binding else "no",
-                signed_fall(p.gain_per_billion),
+                count(_tokens(p)),
+                signed_fall(_tried(p)),
+                _for_a_billion(p),
             )
             for p in ordered
         ),
@@ -52,15 +72,30 @@ def prices_figure(prices: tuple[ShadowPrice, ...]) -> Figure | None:
     )
 
 
+def _tokens(price: ShadowPrice) -> int:
+    return BILLION if price.tokens is None or price.gain is None else price.tokens
+
+
+def _tried(price: ShadowPrice) -> Interval:
+    """The gain with ``_tokens`` more."""
+    return price.gain_per_billion if price.gain is None else price.gain
+
+
+def _for_a_billion(price: ShadowPrice) -> str:
+    if BILLION / max(_tokens(price), 1) > _FARTHEST:
+        return "farther than runs can tell"
+    return signed_fall(price.gain_per_billion)
+
+
 def _caption(ordered: list[ShadowPrice]) -> str:
     held = [p for p in ordered if p.binding]
     if not held:
         return "No share stands at its cap: more text would not change the recommendation."
     first, *others = held
-    said = (
-        f"A billion more tokens of {first.domain}: {signed_fall(first.gain_per_billion)} bits per "
-        "byte"
-    )
+    many = "A billion" if _tokens(first) == BILLION else count(_tokens(first))
+    said = f"{many} more tokens of {first.domain}: {signed_fall(_tried(first))} bits per byte"
+    if _FARTHEST >= BILLION / max(_tokens(first), 1) > 1:
+        said += f", which makes {signed_fall(first.gain_per_billion)} at most for a billion"
     if others:
         names = ", ".join(p.domain for p in others)
         stand = "stands at its cap" if len(others) == 1 else "stand at their caps"

@@ -14,8 +14,14 @@ __all__ = ["COVERAGE_HEADER", "coverage_rows", "left_out_figure", "sets_figure"]
 COVERAGE_HEADER = ("Interval", "Should hold", "Held", "By chance alone")
 
 
-def left_out_figure(found: Calibration | None, confidence: float) -> Figure | None:
-    """The objective of each target run, measured and predicted with that run left out."""
+def left_out_figure(found: Calibration | None, confidence: float, rung: str = "") -> Figure | None:
+    """The objective of each run, measured and predicted with that run left out.
+
+    Args:
+        found: The calibration.
+        confidence: Of the intervals that are drawn.
+        rung: Whose runs these are, when they are not the target's.
+    """
     if found is None or not found.measured:
         return None
     z = NormalDist().inv_cdf((1 + confidence) / 2)
@@ -29,6 +35,8 @@ def left_out_figure(found: Calibration | None, confidence: float) -> Figure | No
         f"{inside} of {len(points)} measured objectives lie inside the {percent(confidence, 0)} "
         "interval that was predicted without them."
     )
+    if rung:
+        caption += f" These are runs of {rung}: the target has too few to judge by."
     if found.inflation > 1.005:
         caption += (
             f" The intervals are {found.inflation:.2f} times as wide as the model alone would make "

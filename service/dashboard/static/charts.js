@@ -91,7 +91,8 @@ function search(data, t) {
     name: r.name, type: "line", data: [], color: t.muted, symbol: "none",
     lineStyle: { type: "dashed", color: t.muted },
     markLine: {
-      silent: true, symbol: "none", animation: false,
+      // By default the line is drawn at its value to two decimals.
+      silent: true, symbol: "none", animation: false, precision: 6,
       lineStyle: { color: t.muted, type: DASHES[1 + (i % 2)], width: 1.5 },
       label: { formatter: `${r.name} ${bits(r.value)}`, position: "insideEndTop", color: t.muted, fontSize: 11 },
       data: [{ yAxis: r.value }],
@@ -115,7 +116,7 @@ function search(data, t) {
     }),
     yAxis: valueAxis(t, "", {
       min: Math.min(...ends) - 2 * pad, max: Math.max(...ends) + pad,
-      axisLabel: { color: t.muted, fontSize: 11, formatter: (v) => v.toFixed(2), showMinLabel: false, showMaxLabel: false },
+      axisLabel: { color: t.muted, fontSize: 11, formatter: tick("bits", Math.max(...ends) - Math.min(...ends)), showMinLabel: false, showMaxLabel: false },
     }),
     series: [
       {
@@ -197,7 +198,7 @@ const FORMS = {
 /** Labels of an axis: as few decimals as its reach needs. */
 function tick(form, reach) {
   if (form === "percent" || form === "number") return FORMS[form];
-  const decimals = Math.min(4, Math.max(2, 2 - Math.floor(Math.log10(reach || 1))));
+  const decimals = Math.min(5, Math.max(2, 1 - Math.floor(Math.log10((reach || 1) / 5))));
   return (v) => `${form === "signed" && v > 0 ? "+" : v < 0 ? "\u2212" : ""}${Math.abs(v).toFixed(decimals)}`;
 }
 
@@ -307,7 +308,7 @@ function left_out(data, t) {
   const [min, max] = [Math.min(...all) - pad, Math.max(...all) + pad];
   const axis = (name, extra) => valueAxis(t, name, {
     min, max, scale: false,
-    axisLabel: { color: t.muted, fontSize: 11, formatter: (v) => v.toFixed(2), showMinLabel: false, showMaxLabel: false },
+    axisLabel: { color: t.muted, fontSize: 11, formatter: tick("bits", max - min), showMinLabel: false, showMaxLabel: false },
     ...extra,
   });
   const holds = ([m, p, half]) => Math.abs(m - p) <= half;

@@ -84,8 +84,15 @@ def test_the_equivalent_set_has_its_ranges_and_examples():
 
 def test_only_text_that_limits_a_share_has_a_price():
     assert list(evidence.price_lines(a_report())) == [
-        "A billion more tokens of math: -0.0119 bits per byte (90% interval -0.0181 to -0.0065)."
+        "195,000 more tokens of math: -0.0119 bits per byte (90% interval -0.0181 to -0.0065)."
     ]
+    whole = tuple(
+        p.model_copy(update={"tokens": 10**9, "gain_per_billion": p.gain})
+        for p in a_report().shadow_prices
+    )
+    assert said(evidence.price_lines(a_report(shadow_prices=whole))).startswith(
+        "A billion more tokens of math: -0.0119 bits per byte"
+    )
 
 
 def test_the_front_marks_the_recommendation():
@@ -120,6 +127,15 @@ def test_calibration_is_counted_or_told_by_level():
     assert said(evidence.calibration_lines(a_report(calibration=bare))) == (
         "Left-out intervals held 53% in 50%, 87% in 80%, 97% in 90%, 97% in 95%."
     )
+
+
+def test_calibration_by_a_cheaper_rung_says_so():
+    found = a_report().calibration
+    assert found is not None
+    cheap = found.model_copy(update={"rung": 0})
+    assert "29 of 30 ngram runs" in said(evidence.calibration_lines(a_report(calibration=cheap)))
+    target = found.model_copy(update={"rung": 1})
+    assert "29 of 30 target runs" in said(evidence.calibration_lines(a_report(calibration=target)))
 
 
 def test_models_stand_beside_the_next_best():

@@ -14,7 +14,7 @@ WHY = Explanation(
     uncertainty=0.0098,
     correlation=0.87,
     cost=0.046,
-    alternatives={"ngram": 0.1326, "proxy": 0.0088},
+    alternatives={"ngram (rung 0)": 0.1326, "proxy (rung 1)": 0.0088},
 )
 
 
@@ -31,12 +31,14 @@ def test_a_run_is_explained_with_gain_uncertainty_cost_and_alternatives(cuvee, s
     said = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
     assert said["What"].rstrip() == "search at rung 0 (ngram), succeeded"
     assert said["Why"].rstrip() == "the best value at this rung"
-    assert said["Chosen"].rstrip() == "it promised the most improvement for its cost"
+    assert said["Chosen"].rstrip() == "promised the most improvement for its cost"
     assert said["Gain"].startswith("+0.0124 bits per byte ±0.0098 (standard error)")
     assert said["Improvement"].startswith("0.0061")
     assert said["Correlation"].startswith("0.87")
     assert said["Cost"].rstrip() == "4.6% of a run at the target"
-    assert said["Instead"].rstrip().endswith("ngram 0.133 (this run), proxy 0.0088")
+    assert (
+        said["Instead"].rstrip().endswith("ngram (rung 0) 0.133, this run, proxy (rung 1) 0.0088")
+    )
 
 
 def test_what_is_not_known_is_left_out(cuvee, server):
@@ -65,7 +67,7 @@ def test_a_run_of_an_older_server_has_its_reason_only(cuvee, server):
 def test_an_explained_run_as_json_is_the_run(cuvee, server):
     explained(server)
     found = json.loads(cuvee("explain", "run-1", "--json").stdout)
-    assert found["explanation"]["alternatives"] == {"ngram": 0.1326, "proxy": 0.0088}
+    assert found["explanation"]["alternatives"] == WHY.alternatives
 
 
 def test_a_run_that_is_not_there_is_an_error(cuvee):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from dashboard_samples import diagnosis, explanation, later
 
 from cuvee.records import Corpus, Explanation, Job, JobProgress
@@ -17,41 +18,54 @@ def test_a_line_tells_the_promise_its_error_and_the_price() -> None:
         "improvement: gain +0.0124 ± 0.0098, 4.6 % of a target run's cost"
     )
     assert why_in_short(Explanation(method="design", cost=1.0)) == (
-        "design, 100.0 % of a target run's cost"
+        "design, 100 % of a target run's cost"
     )
 
 
 def test_the_rungs_stand_in_the_order_of_what_they_promised() -> None:
-    why = Why.of(explanation(), "ngram")
+    why = Why.of(explanation(), "ngram", 0)
     assert why.alternatives == (
-        ("ngram", "0.133", 1.0, True),
-        ("proxy", "0.0088", 0.0088 / 0.1326, False),
+        ("ngram (rung 0)", "0.133", 1.0, True),
+        ("proxy (rung 1)", "0.0088", 0.0088 / 0.1326, False),
     )
-    assert why.verdict == "For its cost, ngram promised 15.1 times as much as proxy."
-    assert Why.of(explanation(), "proxy").verdict.startswith("ngram promised more for its cost")
-    zero = explanation(alternatives={"ngram": 0.1, "proxy": 0.0})
-    assert Why.of(zero, "ngram").verdict == "For its cost, only ngram promised anything."
+    assert why.verdict == (
+        "For its cost, ngram (rung 0) promised 15.1 times as much as proxy (rung 1)."
+    )
+    other = Why.of(explanation(), "proxy", 1)
+    assert other.verdict.startswith("ngram (rung 0) promised more for its cost")
+    zero = explanation(alternatives={"ngram (rung 0)": 0.1, "proxy (rung 1)": 0.0})
+    assert (
+        Why.of(zero, "ngram", 0).verdict == "For its cost, only ngram (rung 0) promised anything."
+    )
 
 
-def test_without_a_choice_of_rungs_nothing_is_compared() -> None:
-    for alternatives in ({}, {"ngram": 0.1}, {"proxy": 0.1}, {"ngram": float("nan"), "proxy": 0.1}):
-        assert Why.of(explanation(alternatives=alternatives), "ngram").verdict == ""
+@pytest.mark.parametrize(
+    "alternatives",
+    [
+        {},
+        {"ngram (rung 0)": 0.1},
+        {"proxy (rung 1)": 0.1},
+        {"ngram (rung 0)": float("nan"), "proxy (rung 1)": 0.1},
+    ],
+)
+def test_without_a_choice_of_rungs_nothing_is_compared(alternatives: dict[str, float]) -> None:
+    assert Why.of(explanation(alternatives=alternatives), "ngram", 0).verdict == ""
 
 
 def test_facts_that_are_not_known_are_left_out() -> None:
-    facts = Why.of(Explanation(method="design", cost=0.02), "ngram").facts
+    facts = Why.of(Explanation(method="design", cost=0.02), "ngram", 0).facts
     assert [name for name, *_ in facts] == ["Cost"]
-    names = [name for name, *_ in Why.of(explanation(), "ngram").facts]
+    names = [name for name, *_ in Why.of(explanation(), "ngram", 0).facts]
     assert names == [
         "Predicted gain", "Uncertainty", "Expected improvement", "Correlation", "Cost",
     ]  # fmt: skip
 
 
 def test_a_method_is_told_in_words_and_an_unknown_one_by_its_escaped_name() -> None:
-    assert Why.of(explanation(), "ngram").method.startswith("It promised the most improvement")
-    hostile = explanation(method="<b>new</b>", alternatives={"<i>": 1.0, "proxy": 0.5})
+    assert Why.of(explanation(), "ngram", 0).method.startswith("promised the most improvement")
+    hostile = explanation(method="<b>new</b>", alternatives={"<i> (rung 0)": 1.0, "proxy": 0.5})
     template = environment().from_string('{% from "_why.html" import why %}{{ why(found) }}')
-    html = template.render(found=Why.of(hostile, "<i>"))
+    html = template.render(found=Why.of(hostile, "<i>", 0))
     assert "<b>" not in html
     assert "<i>" not in html
     assert "&lt;b&gt;new&lt;/b&gt;." in html

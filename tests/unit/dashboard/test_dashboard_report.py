@@ -101,7 +101,8 @@ def test_every_part_of_the_defended_answer_is_in_the_text() -> None:
     html = render_report(a_report())
     for said in (
         "scripture is the freest (4.4 to 15.6 %)",
-        "A billion more tokens of math: −0.0119 [−0.0181, −0.0065] bits per byte",
+        "195 K more tokens of math: −0.0119 [−0.0181, −0.0065] bits per byte",
+        "0.90 [0.80, 0.95]",
         "3 of 3 hold",
         "0.86 [0.71, 0.94]",
         "Another is not worth its cost",

@@ -193,13 +193,38 @@ def test_a_front_without_the_recommendation_marks_none() -> None:
 # -- supply ------------------------------------------------------------------------------------
 
 
-def test_a_price_is_told_as_the_change_that_it_is() -> None:
+def test_a_price_is_for_as_many_tokens_as_the_runs_can_speak_for() -> None:
     figure = prices_figure(shadow_prices())
     assert figure is not None
     assert figure.caption.startswith(
-        "A billion more tokens of math: −0.0119 [−0.0181, −0.0065] bits per byte."
+        "195 K more tokens of math: −0.0119 [−0.0181, −0.0065] bits per byte."
     )
-    assert figure.rows[0] == ("math", "31.2 %", "yes", "−0.0119 [−0.0181, −0.0065]")
+    assert figure.rows[0] == (
+        "math", "31.2 %", "yes", "195 K", "−0.0119 [−0.0181, −0.0065]",
+        "farther than runs can tell",
+    )  # fmt: skip
+    assert figure.data["names"][0] == "math, +195 K"
+
+
+def test_a_price_for_a_billion_is_told_as_the_change_that_it_is() -> None:
+    whole = tuple(p.model_copy(update={"tokens": None, "gain": None}) for p in shadow_prices())
+    math, *others = sorted(whole, key=lambda p: not p.binding)
+    cheap = math.model_copy(update={"gain_per_billion": Interval(mean=0.012, low=0.006, high=0.02)})
+    figure = prices_figure((cheap, *others))
+    assert figure is not None
+    assert figure.caption.startswith(
+        "A billion more tokens of math: −0.0120 [−0.0200, −0.0060] bits per byte."
+    )
+    assert figure.data["names"][0] == "math"
+    half = cheap.model_copy(
+        update={"tokens": 500_000_000, "gain": Interval(mean=0.006, low=0.003, high=0.01)}
+    )
+    figure = prices_figure((half, *others))
+    assert figure is not None
+    assert figure.caption.startswith(
+        "500 M more tokens of math: −0.0060 [−0.0100, −0.0030] bits per byte, which makes "
+        "−0.0120 [−0.0200, −0.0060] at most for a billion."
+    )
 
 
 def test_without_a_binding_cap_more_text_is_worth_nothing() -> None:
@@ -328,12 +353,31 @@ def test_agreement_is_told_by_its_lower_end(low: float, said: str) -> None:
     assert said in figure.caption
 
 
+def test_agreement_by_the_model_alone_is_called_that() -> None:
+    cheap, target = a_report().rungs
+    figure = agreement_figure((cheap.model_copy(update={"agreement": None}), target), None)
+    assert figure is not None
+    assert "much as the target does by the model: 0.90 [0.80, 0.95]" in figure.caption
+    assert [s["name"] for s in figure.data["series"]] == ["by the model, without noise"]
+
+
+def test_a_calibration_of_a_cheaper_rung_says_so() -> None:
+    found = calibration(random.Random(3)).model_copy(update={"rung": 0})
+    assert (
+        "runs of ngram (rung 0)" in report_figures(a_report(calibration=found))["left_out"].caption
+    )
+    target = found.model_copy(update={"rung": 1})
+    assert (
+        "These are runs of" not in report_figures(a_report(calibration=target))["left_out"].caption
+    )
+
+
 def test_two_rungs_of_one_kind_are_told_apart() -> None:
     cheap, target = a_report().rungs
     small = cheap.model_copy(update={"kind": "proxy"})
     figure = agreement_figure((small, small, target), None)
     assert figure is not None
-    assert figure.data["names"] == ["proxy (rung 1)", "proxy (rung 2)"]
+    assert figure.data["names"] == ["proxy (rung 0)", "proxy (rung 1)"]
     assert agreement_figure((target,), None) is None
 
 

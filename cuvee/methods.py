@@ -1,0 +1,21 @@
+"""How a run was chosen, in words: the methods that explanations name."""
+
+from __future__ import annotations
+
+__all__ = ["method_words"]
+
+_WORDS = {
+    "design": "part of the design that opens the search, spread over the allowed mixtures",
+    "best": "the best mixture by what is known, to be measured at the target",
+    "probe": "tells most of the differences between the best candidates",
+    "improvement": "promised the most improvement for its cost",
+    "information": "a cheaper run that pays, for what it tells the next run at the target",
+    "bridge": "a bridge: ties the ranking of a cheaper rung to the target's",
+    "entropy": "tells most of where the least objective is, for its cost",
+    "random": "drawn at random from the allowed mixtures",
+}
+
+
+def method_words(method: str) -> str:
+    """What a method does; a method that is not known is told by its name."""
+    return _WORDS.get(method, method)
