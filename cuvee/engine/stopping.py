@@ -97,8 +97,7 @@ def _settled_by_belief(table: Table, fits: Fits) -> str | None:
     a run costs has no price in bits per byte; the noise between seeds stands for it, for a gain
     that no verification could show is not worth a run.
     """
-    belief = fits.belief
-    if belief is None or np.sum(table.rung == table.target) < _LEAST_TARGET:
+    if np.sum(table.rung == table.target) < _LEAST_TARGET or (belief := fits.belief) is None:
         return None
     left = belief.loo()
     if left.rung != table.target or np.ptp(left.predicted) == 0 or np.ptp(left.measured) == 0:

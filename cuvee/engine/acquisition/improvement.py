@@ -25,7 +25,7 @@ def expected_improvement(gain: Array, sd: Array) -> Array:
     known = sd <= 0
     safe = np.where(known, 1.0, sd)
     u = np.clip(gain / safe, -1e8, 1e8)
-    value = safe * (np.exp(-0.5 * np.minimum(u**2, 1400.0) - _LOG_ROOT) + u * ndtr(u))
+    value = safe * (np.exp(-0.5 * u**2 - _LOG_ROOT) + u * ndtr(u))
     return np.asarray(np.where(known, np.maximum(gain, 0.0), np.maximum(value, 0.0)))
 
 

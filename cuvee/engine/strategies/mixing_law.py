@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cuvee.engine import design
-from cuvee.engine.bootstrap import Draws
-from cuvee.engine.optimum import minimise
 from cuvee.engine.simplex import Array
 from cuvee.engine.strategies.base import Point, Strategy, crowded
 from cuvee.engine.surrogates.base import Surrogate
@@ -71,11 +69,6 @@ class MixingLaw(Strategy):
             return design.centre(table)
         region = fitted.reach(table.region, stretch=False)
         return fitted.optimum(region, design.centre(table))
-
-    def answers(self, table: Table, fitted: Fitted, draws: Draws) -> Array:
-        region = fitted.reach(table.region, stretch=False)
-        start = fitted.optimum(region, design.centre(table))
-        return minimise(draws.t, table.w, region, start, steps=100)
 
     @staticmethod
     def design_size(table: Table) -> int:
@@ -154,5 +147,5 @@ class MixingLaw(Strategy):
 def _fill(table: Table, rung: int, rng: np.random.Generator, among: Array | None = None) -> Point:
     if table.pool is not None:
         among = table.untaken(rung)
-    found = design.fill(table, rung, rng, among)
+    found = design.fill(table, rung, rng, among, interior=True)
     return Point(found.p, rung, found.reason)
