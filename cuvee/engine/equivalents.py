@@ -1,21 +1,24 @@
 """The mixtures that the data cannot tell from the recommendation.
 
 A mixture belongs to the set when the interval of its objective minus the recommendation's reaches
-below a tolerance: what a search would not have gone on for either. Which mixtures belong is asked
-of uniform draws (that is how large the set is), of the optima of joint draws, of candidates about
-the answer, and along paths from it: every domain raised and lowered at the cost of all others, and
-of each other, until the mixture no longer belongs. The ranges are those of the members found, so
-the true ranges are at least as wide.
+below a tolerance: what a search would not have gone on for either. How large the set is, uniform
+draws of the region say. How far it reaches per domain is looked for in two steps: walkers climb
+towards more and less of each domain inside the set that the expansion of the objective gives (its
+mean to second order, the draws' deviations to first), which costs nothing; then mixtures on the way
+from the answer to where they ended, and beyond, are asked of the posterior itself. The ranges are
+those of the members found, so the true ranges are at least as wide.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from cuvee.answer import EquivalentSet, Interval
 from cuvee.engine.belief import Belief
 from cuvee.engine.contrast import gap
+from cuvee.engine.optima import Optima
 from cuvee.engine.simplex import Array, Region
 from cuvee.engine.table import Table
 
@@ -26,9 +29,10 @@ TOLERANCE = 0.2
 
 _EXAMPLES = 4
 _UNIFORM = 512
-_MOST_PATHS = 600  # 17 domains have 306 paths; with 100 domains, a sample of the exchanges
-_LENGTHS = np.array([0.125, 0.25, 0.5, 1.0])
-_REFINED = np.linspace(0.0, 1.0, 9)
+_OPTIMA = 64
+_WALKERS = 3  # per domain and way
+_STEPS = 150
+_ALONG = np.array([0.4, 0.7, 0.85, 1.0, 1.15, 1.35])
 
 
 def equivalents(
@@ -36,7 +40,7 @@ def equivalents(
     belief: Belief,
     region: Region,
     p: Array,
-    optima: Array,
+    optima: Optima,
     noise: float | None,
     rng: np.random.Generator,
     confidence: float,
@@ -48,35 +52,24 @@ def equivalents(
         belief: The posterior of the objective.
         region: Where mixtures may be recommended.
         p: The recommendation, shape ``(m,)``.
-        optima: Optima of joint draws, shape ``(B, m)``: likely members.
+        optima: Optima of joint draws, with their expansion.
         noise: Standard deviation of one run's objective; None where nothing tells it.
-        rng: Source of the uniform draws.
+        rng: Source of the uniform draws and of the walkers' steps.
         confidence: Level of the interval.
     """
     tolerance = TOLERANCE * (noise or 0.0)
 
-    def member(q: Array) -> npt.NDArray[np.bool_]:
+    def members(q: Array) -> npt.NDArray[np.bool_]:
         return np.asarray(gap(belief, q, p, confidence).low <= tolerance)
 
     uniform = region.sample(rng, _UNIFORM)
-    inside = member(uniform)
-    ends = np.concatenate([_ends(region, p, rng), _beyond(region, p, optima)])
-    coarse = p + _LENGTHS[:, None, None] * (ends - p)  # (4, paths, m)
-    flat = coarse.reshape(-1, len(p))
-    belongs = region.contains(flat, slack=1e-9) & member(flat)
-    kept, belongs = flat[belongs], belongs.reshape(len(_LENGTHS), -1)
-    # The last length up to which all belong; the set need not be convex.
-    reached = np.sum(np.cumprod(belongs, axis=0), axis=0)
-    low = np.append(0.0, _LENGTHS)[reached]
-    high = np.append(_LENGTHS, 1.0)[reached]
-    fine = low[:, None] + (high - low)[:, None] * _REFINED
-    # Only paths that can set a range are refined: per domain, the farthest so far each way.
-    chosen = _leading(p, ends, low)
-    paths = p + fine[chosen][:, :, None] * (ends[chosen] - p)[:, None, :]
-    candidates = np.concatenate([optima, paths.reshape(-1, len(p))])
-    candidates = candidates[region.contains(candidates, slack=1e-9)]
-    members = np.concatenate([p[None], uniform[inside], kept, candidates[member(candidates)]])
-    least, most = members.min(axis=0), members.max(axis=0)
+    inside = members(uniform)
+    ends = _climb(region, p, optima, tolerance, rng, confidence)
+    paths = p + _ALONG[:, None, None] * (ends - p)
+    tried = np.concatenate([paths.reshape(-1, len(p)), optima.p[:_OPTIMA]])
+    tried = tried[region.contains(tried, slack=1e-9)]
+    found = np.concatenate([p[None], uniform[inside], tried[members(tried)]])
+    least, most = found.min(axis=0), found.max(axis=0)
     places = {name: j for j, name in enumerate(table.domains)}
     return EquivalentSet(
         tolerance=tolerance,
@@ -89,7 +82,7 @@ def equivalents(
             )
             for name in table.problem.names
         },
-        examples=tuple(table.mixture(q) for q in far_apart(members, _EXAMPLES)),
+        examples=tuple(table.mixture(q) for q in far_apart(found, _EXAMPLES)),
     )
 
 
@@ -109,39 +102,46 @@ def far_apart(members: Array, count: int) -> Array:
     return np.asarray(members[chosen])
 
 
-def _ends(region: Region, p: Array, rng: np.random.Generator) -> Array:
-    """Where paths from ``p`` end, shape ``(paths, m)``: mixtures of the region.
+def _climb(
+    region: Region,
+    p: Array,
+    optima: Optima,
+    tolerance: float,
+    rng: np.random.Generator,
+    confidence: float,
+) -> Array:
+    """Where walkers end that seek most and least of each domain, shape ``(walkers, m)``.
 
-    Each domain as far up and down as the region allows, at the cost of all others in proportion
-    to their shares; and every pair of domains, one to the other.
+    A step exchanges share between two domains. It is taken when the mixture still belongs, by the
+    expansion, and has no less of what the walker seeks; its length adapts to what is accepted.
     """
     m = len(p)
-    raised = 0.999 * np.eye(m) + 0.001 * p
-    lowered = np.where(np.eye(m, dtype=bool), 0.0, p + 1e-9)
-    lowered /= lowered.sum(axis=1, keepdims=True)
-    i, j = np.divmod(np.arange(m * m), m)
-    i, j = i[i != j], j[i != j]
-    if len(i) > _MOST_PATHS:
-        kept = np.sort(rng.choice(len(i), _MOST_PATHS, replace=False))
-        i, j = i[kept], j[kept]
-    room = np.minimum(region.upper[i] - p[i], p[j] - region.lower[j])
-    exchanged = np.tile(p, (len(i), 1))
-    rows = np.arange(len(i))
-    exchanged[rows, i] += np.maximum(room, 0.0)
-    exchanged[rows, j] -= np.maximum(room, 0.0)
-    exchanged = exchanged[room > 1e-6]
-    return np.concatenate([region.project_kl(np.concatenate([raised, lowered])), exchanged])
+    scatter = optima.lines.T @ optima.lines / len(optima.lines)
+    level = float(stats.norm.ppf(0.5 + confidence / 2))
+    here = float(optima.mean(p[None])[0])
 
+    def belongs(q: Array) -> npt.NDArray[np.bool_]:
+        away = q - p
+        spread = np.sqrt(np.maximum(np.sum(away @ scatter * away, axis=1), 0.0))
+        return np.asarray(optima.mean(q) - here - level * spread <= tolerance)
 
-def _beyond(region: Region, p: Array, optima: Array) -> Array:
-    """Twice as far as the optima with most and least of each domain, in their direction."""
-    outer = np.unique(np.concatenate([optima.argmax(axis=0), optima.argmin(axis=0)]))
-    return region.project(p + 2 * (optima[outer] - p))
-
-
-def _leading(p: Array, ends: Array, length: Array) -> Array:
-    """Indices of the paths that reach farthest, per domain and way."""
-    reach = length[:, None] * (ends - p)
-    # Where none has left the answer yet, the one that heads there most directly.
-    reach = reach + 1e-3 * (ends - p)
-    return np.unique(np.concatenate([np.argmax(reach, axis=0), np.argmin(reach, axis=0)]))
+    sought = np.tile(np.repeat(np.arange(m), 2), _WALKERS)
+    sign = np.tile(np.array([1.0, -1.0]), m * _WALKERS)
+    rows = np.arange(len(sought))
+    at, length = np.tile(p, (len(rows), 1)), np.full(len(rows), 0.05)
+    for _ in range(_STEPS):
+        i = np.where(rng.random(len(rows)) < 0.5, sought, rng.integers(m, size=len(rows)))
+        j = (i + rng.integers(1, m, size=len(rows))) % m
+        # What is sought goes the way that it is sought; any other exchange goes either way.
+        up = np.where(i == sought, sign > 0, np.where(j == sought, sign < 0, True))
+        gains, gives = np.where(up, i, j), np.where(up, j, i)
+        step = np.minimum(
+            length, np.minimum(at[rows, gives], region.upper[gains] - at[rows, gains])
+        )
+        trial = at.copy()
+        trial[rows, gains] += step
+        trial[rows, gives] -= step
+        taken = (step > 1e-9) & region.contains(trial, slack=1e-9) & belongs(trial)
+        at = np.where(taken[:, None], trial, at)
+        length = np.clip(np.where(taken, 1.5 * length, 0.8 * length), 1e-4, 0.2)
+    return at

@@ -16,13 +16,14 @@ two is the draw's optimum.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from cuvee.engine.belief import Belief
 from cuvee.engine.simplex import Array, Region
 
-__all__ = ["descend", "draw_optima", "gather", "slopes"]
+__all__ = ["Optima", "descend", "draw_optima", "gather", "slopes"]
 
 Objective = Callable[[Array], Array]
 
@@ -30,6 +31,30 @@ _STEP = 1e-4  # of the differences; predictions are smooth to far less
 _ROUNDS = 40
 _QUADRATIC = 18  # domains with cross terms: those with the greatest shares
 _RIDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class Optima:
+    """The optima of ``B`` joint draws, and the expansion that they were found with.
+
+    Attributes:
+        p: Shape ``(B, m)``.
+        best: Where the expansion is about: the optimum of the mean, shape ``(m,)``.
+        gradient: Of the mean, up to a constant, shape ``(m,)``.
+        hessian: Of the mean, positive semi-definite, shape ``(m, m)``.
+        lines: Slopes of the draws' deviations from the mean, shape ``(B, m)``.
+    """
+
+    p: Array
+    best: Array
+    gradient: Array
+    hessian: Array
+    lines: Array
+
+    def mean(self, q: Array) -> Array:
+        """The mean at ``(n, m)`` minus that at ``best``, to second order, shape ``(n,)``."""
+        away = q - self.best
+        return np.asarray(away @ self.gradient + np.sum(away @ self.hessian * away, axis=1) / 2)
 
 
 def gather(
@@ -97,8 +122,8 @@ def descend(objective: Objective, region: Region, start: Array, rounds: int = _R
 
 def draw_optima(
     belief: Belief, region: Region, best: Array, cloud: Array, rng: np.random.Generator, count: int
-) -> Array:
-    """The optimum of each of ``count`` joint draws of the objective, shape ``(count, m)``.
+) -> Optima:
+    """The optimum of each of ``count`` joint draws of the objective.
 
     Args:
         belief: The posterior.
@@ -122,7 +147,8 @@ def draw_optima(
     value = belief.mean(found) + np.sum(lines * there, axis=1) + (draws[:, 0] - mean[0])
     lowest = np.argmin(draws, axis=1)
     better = draws[np.arange(count), lowest] < value
-    return np.asarray(np.where(better[:, None], points[lowest], found))
+    optima = np.where(better[:, None], points[lowest], found)
+    return Optima(optima, best, gradient, hessian, lines)
 
 
 def _weights(mean: Array, draws: Array) -> Array:

@@ -90,7 +90,7 @@ def recommend(problem: SearchProblem, history: History, seed: int) -> Recommenda
     noise = run_noise(table, belief.model)
     return Recommendation(
         mixture=mixture,
-        shares=_shares(table, mixture, optima, level),
+        shares=_shares(table, mixture, optima.p, level),
         predicted=_predicted(table, belief, p, level),
         objective=_objective(belief, p, level),
         gain={

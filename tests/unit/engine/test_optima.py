@@ -91,7 +91,7 @@ def test_the_optima_of_draws_have_the_exact_distribution(m: int, seed: int, runs
     best = exact(model, region)
     cloud = gather(region, best, model.runs.x, rng, 192, 64)
     assert np.all(region.contains(cloud, slack=1e-6))
-    found = draw_optima(belief, region, best, cloud, rng, 400)
+    found = draw_optima(belief, region, best, cloud, rng, 400).p
     assert np.all(region.contains(found, slack=1e-6))
     reference = region.project(-model.slopes(rng, 4000).mean(axis=1) / model.world.curvature)
     for level in (0.05, 0.5, 0.95):
@@ -116,5 +116,5 @@ def test_an_optimum_far_away_is_not_missed() -> None:
     region = Region.of(FeasibleSet.build(("a", "b", "c"), Constraints()))
     rng = np.random.default_rng(0)
     cloud = gather(region, wells[0], wells, rng, 128, 64)
-    found = draw_optima(belief, region, wells[0], cloud, rng, 200)
+    found = draw_optima(belief, region, wells[0], cloud, rng, 200).p
     assert 0.3 < np.mean(found[:, 2] > 0.5) < 0.7
