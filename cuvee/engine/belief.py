@@ -6,8 +6,10 @@ and two things are added that a sum of independent sets would lack:
 - *Correlation between sets.* A model that is wrong on one set tends to be wrong on others. ``R`` is
   the correlation of the leave-one-out errors, shrunk towards independence by the number of runs,
   and the variance of the weighted sum is ``(w s)' R (w s)`` with ``s`` the sets' deviations.
-- *Inflation.* ``kappa = sqrt(mean z^2)`` over the leave-one-out errors of the objective itself, in
-  units of the deviation claimed for them, within [1, 3]. Multiplies every deviation.
+- *Inflation.* ``kappa^2 = (1 + 6 / K) max(1, mean z^2)`` over the ``K`` leave-one-out errors of
+  the objective itself, in units of the deviation claimed for them; at most three. The factor is for
+  what leaving a run out does not undo: hyperparameters, floors and weights chosen with it. It
+  multiplies every deviation.
 
 For a weighted mean the moments are closed form. For the worst excess they are averages over one
 fixed set of normal numbers: smooth in ``p`` and the same on every call.
@@ -28,6 +30,11 @@ __all__ = ["Belief", "ObjectiveLoo"]
 
 MOST = 3.0
 """Greatest inflation: beyond, the surrogate is not merely too sure of itself but wrong."""
+
+_OPTIMISM = 6.0
+"""Runs' worth of optimism in leave-one-out errors, as ``n / (n - p)`` in least squares. On splits
+of RegMix's training runs, 90 % intervals of the mean loss from 24, 32, 64 and 128 runs hold 0.83,
+0.89, 0.86 and 0.90 of held-out runs without it."""
 
 _SHRINK = 16.0  # runs at which the correlation between sets counts half
 _COMMON = 256  # normal numbers per set for objectives that are not linear
@@ -82,8 +89,9 @@ class Belief:
         if len(rows) < LEAST:
             return plain
         loo = plain.loo()
-        kappa = float(np.sqrt(np.mean(((loo.measured - loo.predicted) / loo.se) ** 2)))
-        return cls(model, goal, min(max(kappa, 1.0), MOST), plain.correlation)
+        square = max(float(np.mean(((loo.measured - loo.predicted) / loo.se) ** 2)), 1.0)
+        kappa = float(np.sqrt(square * (1 + _OPTIMISM / len(rows))))
+        return cls(model, goal, min(kappa, MOST), plain.correlation)
 
     @property
     def target(self) -> int:

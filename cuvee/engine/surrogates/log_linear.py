@@ -12,7 +12,7 @@ from cuvee.engine import laws
 from cuvee.engine.simplex import Array
 from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.parametric import Parametric
-from cuvee.engine.surrogates.rungs import Ladder
+from cuvee.engine.surrogates.rungs import Ladder, trust
 
 __all__ = ["LogLinear"]
 
@@ -26,9 +26,13 @@ class LogLinear(Ladder):
         return domains + 1
 
     def fit_rung(self, runs: Runs) -> Parametric:
-        law = laws.fit(runs.x, runs.y)
+        # The laws of a rung share their weights: what is muted for one set is for all.
+        k = np.maximum(trust(runs).min(axis=1), 1e-9)
+        law = laws.fit(runs.x, runs.y, k=k)
+        weight = np.repeat(k[:, None], runs.y.shape[1], axis=1)
 
         def formula(p: Array) -> tuple[Array, Array]:
             return law.at(p), laws.derivatives(law.t, p)
 
-        return Parametric(runs, formula, np.pad(law.penalty, ((0, 0), (1, 0), (1, 0))), law.loo)
+        penalty = np.pad(law.penalty, ((0, 0), (1, 0), (1, 0)))
+        return Parametric(runs, formula, penalty, weight, law.loo)

@@ -23,7 +23,7 @@ import numpy as np
 from cuvee.engine.simplex import Array
 from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.parametric import Parametric
-from cuvee.engine.surrogates.rungs import Ladder
+from cuvee.engine.surrogates.rungs import Ladder, trust
 
 __all__ = ["Power", "PowerLaws", "fit"]
 
@@ -71,20 +71,27 @@ def _formula(theta: Array, x: Array) -> tuple[Array, Array]:
     return rise, jacobian
 
 
-def fit(x: Array, y: Array) -> PowerLaws:
-    """Fit one law per column of ``y (K, E)`` on mixtures ``x (K, m)``."""
+def fit(x: Array, y: Array, weight: Array | None = None) -> PowerLaws:
+    """Fit one law per evaluation set.
+
+    Args:
+        x: Mixtures, shape ``(K, m)``.
+        y: Losses, bits per byte, shape ``(K, E)``.
+        weight: How much each counts, in (0, 1], shape ``(K, E)``; all one when not given.
+    """
     target = y.T
+    often = np.ones_like(target) if weight is None else weight.T
     sets, m = len(target), x.shape[1]
-    theta = _start(x, target)
-    size = np.mean((target - theta[:, :1]) ** 2, axis=1)
+    theta = _start(x, target, often)
+    size = np.mean(often * (target - theta[:, :1]) ** 2, axis=1)
     shape = np.zeros((m + 2, m + 2))
     shape[2:, 2:] = (np.eye(m) - 1.0 / m) / _SPREAD**2
     shape[1, 1] = 1 / _EXPONENT_SD**2
     best, kept, chosen = np.full(sets, np.inf), theta, np.zeros((sets, m + 2, m + 2))
     for ridge in RIDGES[::-1]:  # from stiff to loose, each from where the last one ended
         penalty = (ridge * size)[:, None, None] * shape
-        theta = _polish(x, target, penalty, theta, steps=25)
-        score = _left_out_error(x, target, penalty, theta)
+        theta = _polish(x, target, often, penalty, theta, steps=25)
+        score = _left_out_error(x, target, often, penalty, theta)
         better = score < best
         best = np.where(better, score, best)
         kept = np.where(better[:, None], theta, kept)
@@ -92,19 +99,22 @@ def fit(x: Array, y: Array) -> PowerLaws:
     return PowerLaws(kept, chosen)
 
 
-def _left_out_error(x: Array, y: Array, penalty: Array, theta: Array) -> Array:
+def _left_out_error(x: Array, y: Array, often: Array, penalty: Array, theta: Array) -> Array:
     """Mean square leave-one-out error in closed form, shape ``(E,)``."""
     rise, jacobian = _formula(theta, x)
-    normal = np.swapaxes(jacobian, 1, 2) @ jacobian + penalty
-    normal += 1e-9 * np.einsum("ejj->ej", normal)[:, :, None] * np.eye(normal.shape[1])
-    leverage = np.sum(
-        jacobian * np.swapaxes(np.linalg.solve(normal, np.swapaxes(jacobian, 1, 2)), 1, 2), axis=2
+    weighted = jacobian * often[:, :, None]
+    normal = np.swapaxes(weighted, 1, 2) @ jacobian + penalty
+    diagonal = np.einsum("ejj->ej", normal)
+    normal += (1e-9 * diagonal + 1e-15 * diagonal.max(axis=1, keepdims=True))[:, :, None] * np.eye(
+        normal.shape[1]
     )
+    inverse = np.linalg.solve(normal, np.swapaxes(weighted, 1, 2))
+    leverage = np.einsum("ekj,ejk->ek", jacobian, inverse)
     error = (y - theta[:, :1] - rise) / np.maximum(1 - leverage, 0.05)
-    return np.asarray(np.mean(error**2, axis=1))
+    return np.asarray(np.mean(often * error**2, axis=1))
 
 
-def _start(x: Array, y: Array) -> Array:
+def _start(x: Array, y: Array, often: Array) -> Array:
     """The best of a grid of floors and exponents by squared error, shape ``(E, m + 2)``."""
     m = x.shape[1]
     low = y.min(axis=1)
@@ -115,7 +125,7 @@ def _start(x: Array, y: Array) -> Array:
         for a in _EXPONENTS:
             gap = y - c[:, None]
             z = gap ** (-1 / a)
-            weight = (a * gap / z) ** 2  # the slope of the loss by z, squared
+            weight = often * (a * gap / z) ** 2  # the slope of the loss by z, squared
             weight /= weight.mean(axis=1, keepdims=True)
             mean = np.sum(weight * z, axis=1) / np.sum(weight, axis=1)
             system = np.einsum("ek,kj,kl->ejl", weight, x, x, optimize=True)
@@ -125,14 +135,14 @@ def _start(x: Array, y: Array) -> Array:
             worth = mean[:, None] + np.linalg.solve(system, moment[:, :, None])[:, :, 0]
             u = np.log(np.maximum(worth, _LEAST_T * mean[:, None]))
             theta = np.concatenate([c[:, None], np.full((len(y), 1), np.log(a)), u], axis=1)
-            error = np.sum((c[:, None] + _formula(theta, x)[0] - y) ** 2, axis=1)
+            error = np.sum(often * (c[:, None] + _formula(theta, x)[0] - y) ** 2, axis=1)
             better = error < best
             best = np.where(better, error, best)
             kept = np.where(better[:, None], theta, kept)
     return kept
 
 
-def _polish(x: Array, y: Array, penalty: Array, theta: Array, *, steps: int) -> Array:
+def _polish(x: Array, y: Array, often: Array, penalty: Array, theta: Array, *, steps: int) -> Array:
     """Levenberg-Marquardt for all sets at once; ``0 <= c <= min y``."""
     top = y.min(axis=1)
     n, size = theta.shape
@@ -144,12 +154,13 @@ def _polish(x: Array, y: Array, penalty: Array, theta: Array, *, steps: int) -> 
         rise, jacobian = _formula(at, x)
         error = at[:, :1] + rise - y
         ridge = np.einsum("nj,njl,nl->n", at - centre, penalty, at - centre)
-        return np.sum(error**2, axis=1) + ridge, error, jacobian
+        return np.sum(often * error**2, axis=1) + ridge, error, jacobian
 
     value, error, jacobian = loss(theta)
     for _ in range(steps):
-        normal = np.swapaxes(jacobian, 1, 2) @ jacobian + penalty
-        gradient = np.einsum("nkj,nk->nj", jacobian, error)
+        weighted = jacobian * often[:, :, None]
+        normal = np.swapaxes(weighted, 1, 2) @ jacobian + penalty
+        gradient = np.einsum("nkj,nk->nj", weighted, error)
         gradient += np.einsum("njl,nl->nj", penalty, theta - centre)
         diagonal = np.einsum("njj->nj", normal)
         damped = damping[:, None] * diagonal + 1e-12 * diagonal.max(axis=1, keepdims=True)
@@ -180,5 +191,6 @@ class Power(Ladder):
         return domains + 2
 
     def fit_rung(self, runs: Runs) -> Parametric:
-        law = fit(runs.x, runs.y)
-        return Parametric(runs, law.at, law.penalty)
+        weight = trust(runs)
+        law = fit(runs.x, runs.y, weight)
+        return Parametric(runs, law.at, law.penalty, weight)

@@ -25,7 +25,7 @@ from cuvee.engine.simplex import Array
 from cuvee.engine.surrogates.base import Indices, Loo, Model, Runs, Surrogate
 from cuvee.errors import EngineError
 
-__all__ = ["Ladder", "RungFit", "kernel", "log_density", "split_noise"]
+__all__ = ["Ladder", "RungFit", "kernel", "log_density", "split_noise", "trust"]
 
 SLOPE = 0.7
 """Prior mean of the slope of a rung on a cheaper one; slopes of RegMix's 1B runs on 1M runs go from
@@ -36,6 +36,7 @@ _DISCREPANCY = (
     0.2  # prior standard deviation of what a map misses, over that of the anchor's losses
 )
 _PRIOR_RUNS = 3.0  # how many residuals that prior weighs
+_MISS = 0.1
 _LEVEL_SD = 0.5  # of the mean loss: what is known of a rung's level before it has a run
 _LENGTH = 0.35  # of a discrepancy, in |sqrt(p) - sqrt(q)|; random mixtures are about 0.8 apart
 _SWEEPS = 4  # the residual variance and the slope depend on each other; 4 settle them
@@ -73,13 +74,28 @@ def log_density(y: Array, prediction: Loo) -> Array:
     return np.asarray(-0.5 * (z + np.log(2 * np.pi * prediction.var)))
 
 
+def trust(runs: Runs) -> Array:
+    """Weights of measurements in a fit, in (0, 1], shape ``(K, E)``: less where they are uncertain.
+
+    A known variance counts against a tenth of the losses' deviation, about what a law misses
+    anyway; a measurement that screening has muted weighs next to nothing.
+    """
+    muted = runs.variance > runs.y.var(axis=0)
+    plain = np.where(muted, np.nan, runs.y)
+    spread = np.nanstd(plain, axis=0) if not np.all(muted, axis=0).any() else runs.y.std(axis=0)
+    miss = (_MISS * spread) ** 2 + 1e-12 * np.mean(runs.y**2, axis=0) + 1e-300
+    return np.asarray(miss / (miss + runs.variance))
+
+
 def split_noise(runs: Runs, residual: Array) -> tuple[Array, Array]:
     """Residual variances ``(E,)`` as noise of a run and discrepancy of the fit, both ``(E,)``.
 
     Noise comes from repeated mixtures, or is the known variance of the measurement where that is
     more. Without repeats nothing tells the two apart: each is taken to be half.
     """
-    known = runs.variance.mean(axis=0) if len(runs) else np.zeros_like(residual)
+    weight = trust(runs)
+    total = np.maximum(weight.sum(axis=0), 1e-12)
+    known = np.sum(weight * runs.variance, axis=0) / total
     _, which = np.unique(np.round(runs.x, 5), axis=0, return_inverse=True)
     count = np.bincount(which.reshape(-1))
     freedom = int(np.sum(count - 1))
@@ -117,11 +133,6 @@ class LadderModel(Model):
     fits: dict[int, RungFit]
     links: dict[int, _Link]
 
-    def _link(self, rung: int) -> _Link:
-        if rung not in self.links:
-            raise EngineError(f"rung {rung} has no runs, so no law says what it would measure")
-        return self.links[rung]
-
     def _anchored(self, link: _Link, p: Array) -> Array:
         found = np.empty((len(p), len(link.slope)))
         for anchor in np.unique(link.anchor):
@@ -130,11 +141,11 @@ class LadderModel(Model):
         return found
 
     def mean(self, p: Array, rung: int) -> Array:
-        link = self._link(rung)
+        link = self.links[rung]
         return np.asarray(link.offset + link.slope * (self._anchored(link, p) - link.centre))
 
     def var(self, p: Array, rung: int) -> Array:
-        link = self._link(rung)
+        link = self.links[rung]
         away = self._anchored(link, p) - link.centre
         found = link.discrepancy + link.spread[:, 0, 0] + 2 * away * link.spread[:, 0, 1]
         found = found + away**2 * link.spread[:, 1, 1]
@@ -145,7 +156,7 @@ class LadderModel(Model):
         return np.asarray(found)
 
     def cov(self, p: Array, rung: int, q: Array, other: int) -> Array:
-        one, two = self._link(rung), self._link(other)
+        one, two = self.links[rung], self.links[other]
         found = np.zeros((len(one.slope), len(p), len(q)))
         same = rung == other
         for anchor in np.intersect1d(one.anchor, two.anchor):
@@ -164,7 +175,7 @@ class LadderModel(Model):
     def loo(self) -> Loo:
         mean, var = np.empty_like(self.runs.y), np.empty_like(self.runs.y)
         for rung in np.unique(self.runs.rung):
-            link = self._link(int(rung))
+            link = self.links[int(rung)]
             mine = (self.runs.rung == rung) & (self.runs.task == 0)
             mean[mine], var[mine] = link.loo.mean, link.loo.var
             # Runs of earlier jobs were not fitted: to leave one out changes nothing.
@@ -174,7 +185,7 @@ class LadderModel(Model):
         return Loo(mean, var)
 
     def noise(self, rung: int) -> Array:
-        return self._link(rung).noise
+        return self.links[rung].noise
 
 
 class Ladder(Surrogate):
@@ -196,11 +207,7 @@ class Ladder(Surrogate):
                 f"{self.name} over {runs.x.shape[1]} domains needs at least {least} runs of one "
                 f"rung, there are {', '.join(str(n) for n in counts)}"
             )
-        links = {
-            r: _link(own.at(r), r, fits)
-            for r in range(runs.rungs)
-            if counts[r] or r == runs.target or np.any(runs.rung == r)
-        }
+        links = {r: _link(own.at(r), r, fits) for r in range(runs.rungs)}
         return LadderModel(runs, fits, links)
 
 
