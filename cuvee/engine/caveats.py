@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cuvee.engine.acquisition.guardrails import Guards
-from cuvee.engine.belief import Belief
+from cuvee.engine.belief import Belief, ObjectiveLoo
 from cuvee.engine.calibration import foresight
 from cuvee.engine.simplex import Array
 from cuvee.engine.strategies import STRATEGIES
@@ -25,14 +25,14 @@ shape, can be believed."""
 _WIDE = 2.0  # inflation from which on a reader should know of it
 
 
-def refusal(table: Table, belief: Belief | None) -> str | None:
+def refusal(table: Table, belief: Belief | None, loo: ObjectiveLoo | None) -> str | None:
     """Why there can be no recommendation, and what is missing; None when there can be one."""
     x, _ = table.at(table.target)
     rung = f"rungs[{table.target}].runs"
     held = int(np.sum(table.busy_rung == table.target))
     out = f"{held} runs failed or are pending" if held else "none failed or is pending"
     different = len(np.unique(np.round(x / (2 * SAME)), axis=0))
-    if belief is None or different < LEAST_TARGET:
+    if belief is None or loo is None or different < LEAST_TARGET:
         strategy = STRATEGIES[table.problem.spec.strategy]
         least = max(LEAST_TARGET, strategy.surrogate(table).least_runs(x.shape[1]))
         if belief is not None:
@@ -42,11 +42,10 @@ def refusal(table: Table, belief: Belief | None) -> str | None:
             f"{x.shape[1]} domains needs at least {least} ({out}): raise {rung}, best to "
             f"{3 * (x.shape[1] + 1)} or more"
         )
-    loo = belief.loo()
     if len(loo.rows) >= LEAST_TARGET:
         seen = foresight(loo.measured, loo.predicted)
         if seen.none:
-            noise = run_noise(table, belief.model)
+            noise = run_noise(table, belief)
             said = "" if noise is None else f", the noise of one run about {noise.objective:.2g}"
             return (
                 "the surrogate predicts a run that was left out hardly better than the mean of the "
@@ -84,13 +83,19 @@ def unheld(table: Table, guards: Guards, belief: Belief, among: Array) -> str:
 
 
 def notes(
-    table: Table, belief: Belief, p: Array, noise: Noise | None, broken: Sequence[str]
+    table: Table,
+    belief: Belief,
+    loo: ObjectiveLoo,
+    p: Array,
+    noise: Noise | None,
+    broken: Sequence[str],
 ) -> tuple[str, ...]:
     """What a reader should know before trusting the recommendation ``p (m,)``.
 
     Args:
         table: The search.
         belief: The posterior of the objective.
+        loo: Its leave-one-out predictions.
         p: The recommendation.
         noise: Of one run.
         broken: Evaluation sets whose guardrails the strategy's own answer would have broken.
@@ -104,7 +109,6 @@ def notes(
     said += _edges(table, p)
     x, _ = table.at(table.target)
     m = len(p)
-    loo = belief.loo()
     if loo.rung != table.target:
         said.append(
             f"{len(x)} target runs are too few to judge predictions by ({LEAST} are wanted): "

@@ -49,9 +49,10 @@ def set_gap(belief: Belief, q: Array, p: Array) -> tuple[Array, Array]:
     """Mean and standard deviation of the losses at ``q (n, m)`` minus at ``p (m,)``, ``(n, E)``."""
     model, target = belief.model, belief.target
     one = p[None, :]
-    mean = model.mean(q, target) - model.mean(one, target)
-    across = model.cov(q, target, one, target)[:, :, 0].T
-    var = model.var(q, target) + model.var(one, target) - 2 * across
+    # In this order, for models keep what they have just said of the same mixtures.
+    base, own = model.mean(one, target), model.var(one, target)
+    mean = model.mean(q, target) - base
+    var = model.var(q, target) + own - 2 * model.cov(q, target, one, target)[:, :, 0].T
     same = np.abs(q - p).max(axis=1) < _SAME  # rounding is not a doubt
     var[same], mean[same] = 0.0, 0.0
     return mean, np.asarray(belief.inflation * np.sqrt(np.maximum(var, 0.0)))
@@ -82,7 +83,8 @@ def gap(belief: Belief, q: Array, p: Array, confidence: float) -> Gap:
 def _nonlinear(belief: Belief, q: Array, p: Array, confidence: float) -> Gap:
     model, target, kappa = belief.model, belief.target, belief.inflation
     one = p[None, :]
-    here, there = model.var(one, target), model.var(q, target)
+    base, here = model.mean(one, target), model.var(one, target)
+    mean, there = model.mean(q, target), model.var(q, target)
     across = model.cov(q, target, one, target)[:, :, 0].T
     tie = np.divide(across, here, out=np.zeros_like(across), where=here > 0)
     rest = np.sqrt(np.maximum(there - tie * across, 0.0))
@@ -91,8 +93,8 @@ def _nonlinear(belief: Belief, q: Array, p: Array, confidence: float) -> Gap:
     root = np.linalg.cholesky(belief.correlation + 1e-9 * np.eye(len(belief.correlation)))
     u, v = _normal(len(root)) @ root.T
     common = kappa * u * np.sqrt(here)  # (B, E)
-    ours = belief.goal.value(model.mean(one, target) + common)  # (B,)
-    moved = model.mean(q, target) + tie * common[:, None, :] + kappa * rest * v[:, None, :]
+    ours = belief.goal.value(base + common)  # (B,)
+    moved = mean + tie * common[:, None, :] + kappa * rest * v[:, None, :]
     values = belief.goal.value(moved) - ours[:, None]  # (B, n)
     values[:, same] = 0.0
     tail = (1 - confidence) / 2

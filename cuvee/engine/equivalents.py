@@ -28,8 +28,8 @@ TOLERANCE = 0.2
 """In deviations of one run's objective, as in stopping: less could not be shown to exist."""
 
 _EXAMPLES = 4
-_UNIFORM = 512
-_OPTIMA = 64
+_UNIFORM = 256
+_OPTIMA = 48
 _WALKERS = 3  # per domain and way
 _STEPS = 150
 _ALONG = np.array([0.4, 0.7, 0.85, 1.0, 1.15, 1.35])
@@ -110,7 +110,7 @@ def _climb(
     rng: np.random.Generator,
     confidence: float,
 ) -> Array:
-    """Where walkers end that seek most and least of each domain, shape ``(walkers, m)``.
+    """Where walkers end that seek most and least of each domain, shape ``(2 m, m)``.
 
     A step exchanges share between two domains. It is taken when the mixture still belongs, by the
     expansion, and has no less of what the walker seeks; its length adapts to what is accepted.
@@ -144,4 +144,6 @@ def _climb(
         taken = (step > 1e-9) & region.contains(trial, slack=1e-9) & belongs(trial)
         at = np.where(taken[:, None], trial, at)
         length = np.clip(np.where(taken, 1.5 * length, 0.8 * length), 1e-4, 0.2)
-    return at
+    reached = (sign * at[rows, sought]).reshape(_WALKERS, 2 * m)
+    best = np.argmax(reached, axis=0) * 2 * m + np.arange(2 * m)
+    return np.asarray(at[best])

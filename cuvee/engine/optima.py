@@ -51,6 +51,10 @@ class Optima:
     hessian: Array
     lines: Array
 
+    def minimum(self, region: Region) -> Array:
+        """The optimum of the mean's expansion over a region, shape ``(m,)``."""
+        return _quadratic_minima(self.hessian, self.gradient[None], region, self.best)[0]
+
     def mean(self, q: Array) -> Array:
         """The mean at ``(n, m)`` minus that at ``best``, to second order, shape ``(n,)``."""
         away = q - self.best

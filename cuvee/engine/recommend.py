@@ -13,7 +13,7 @@ from scipy import stats
 from cuvee.answer import BridgePlan, Diagnosis, Interval, Recommendation, VerificationPlan
 from cuvee.engine import bridges, doctor
 from cuvee.engine.acquisition.guardrails import Guards
-from cuvee.engine.belief import Belief
+from cuvee.engine.belief import Belief, ObjectiveLoo
 from cuvee.engine.calibration import calibrate
 from cuvee.engine.caveats import notes, refusal, unheld
 from cuvee.engine.contrast import Gap, gap
@@ -37,8 +37,8 @@ __all__ = ["recommend"]
 _DRAWS = 256
 """Joint draws: thirteen in each tail of a 90 % interval."""
 
-_NEAR, _UNIFORM = 192, 64
-_MEASURED = 64
+_NEAR, _UNIFORM = 192, 32
+_MEASURED = 48
 _ABSENT = 0.01
 _LABELS = ("baseline", "natural", "uniform")
 _STREAM = 15_485_863  # sets this generator apart from the proposals' and the answer's
@@ -66,9 +66,10 @@ def recommend(problem: SearchProblem, history: History, seed: int) -> Recommenda
     fits = Fits(table)
     belief = fits.belief
     diagnosis = doctor.diagnose(problem, history)
-    refused = refusal(table, belief)
-    if belief is None or refused is not None:
-        return _refused(table, fits, belief, diagnosis, refused)
+    loo = None if belief is None else belief.loo()
+    refused = refusal(table, belief, loo)
+    if belief is None or loo is None or refused is not None:
+        return _refused(table, fits, belief, loo, diagnosis, refused)
     level = problem.spec.verification.confidence
     rng = np.random.default_rng([seed, _STREAM, len(table.shares)])
     mixture = answer_mixture(problem, history, seed)
@@ -81,13 +82,14 @@ def recommend(problem: SearchProblem, history: History, seed: int) -> Recommenda
     if np.any(broken):
         held = best_that_holds(table, guards, belief, p, np.concatenate([best[None], cloud]))
         if held is None:
-            return _refused(table, fits, belief, diagnosis, unheld(table, guards, belief, cloud))
+            said = unheld(table, guards, belief, cloud)
+            return _refused(table, fits, belief, loo, diagnosis, said)
         mixture = table.mixture(held)
         p = table.vector(mixture)
     optima = draw_optima(belief, region, best, cloud, rng, _DRAWS)
     references = np.array([table.vector(problem.reference(label)) for label in _LABELS])
     gains = gap(belief, references, p, level)
-    noise = run_noise(table, belief.model)
+    noise = run_noise(table, belief)
     return Recommendation(
         mixture=mixture,
         shares=_shares(table, mixture, optima.p, level),
@@ -103,14 +105,16 @@ def recommend(problem: SearchProblem, history: History, seed: int) -> Recommenda
             table, belief, region, p, optima, None if noise is None else noise.objective, rng, level
         ),
         guardrails=predicted_guardrails(table, guards, belief, p, level),
-        shadow_prices=shadow_prices(table, belief, region, p, level),
-        calibration=calibrate(belief, belief.loo()),
+        shadow_prices=shadow_prices(table, belief, region, p, optima, level),
+        calibration=calibrate(belief, loo),
         plan=_plans(table, mixture, gains, noise),
         front=front(table, belief, region, p, cloud, level),
         bridges=_bridges(table, fits),
         reuse=reuse_summaries(table, belief.model),
         diagnosis=diagnosis,
-        notes=notes(table, belief, p, noise, [table.eval_sets[e] for e in guards.sets[broken]]),
+        notes=notes(
+            table, belief, loo, p, noise, [table.eval_sets[e] for e in guards.sets[broken]]
+        ),
     )
 
 
@@ -118,16 +122,17 @@ def _refused(
     table: Table,
     fits: Fits,
     belief: Belief | None,
+    loo: ObjectiveLoo | None,
     diagnosis: Diagnosis | None,
     reason: str | None,
 ) -> Recommendation:
     """No answer, with what was found out all the same."""
-    if belief is None:
+    if belief is None or loo is None:
         return Recommendation(mixture=None, diagnosis=diagnosis, refused=reason)
     return Recommendation(
         mixture=None,
         fits=set_fits(table, fits, belief),
-        calibration=calibrate(belief, belief.loo()),
+        calibration=calibrate(belief, loo),
         reuse=reuse_summaries(table, belief.model),
         diagnosis=diagnosis,
         refused=reason,

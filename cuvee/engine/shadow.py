@@ -18,14 +18,15 @@ More supply forces nothing, so a price is never negative, and neither are its en
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cuvee.answer import Interval, ShadowPrice
 from cuvee.engine.belief import Belief
 from cuvee.engine.contrast import gap
-from cuvee.engine.optima import descend
+from cuvee.engine.optima import Optima, descend
 from cuvee.engine.simplex import Array, Region
 from cuvee.engine.table import Table
 
@@ -36,10 +37,16 @@ BILLION = 10**9
 _AT_CAP = 1e-4  # a share this near its cap is held by it
 _LEAST_MOVE = 0.02
 _MOVE = 0.25  # of the cap
+_POINTS = 1500  # predictions that the steps may cost, all caps together
 
 
 def shadow_prices(
-    table: Table, belief: Belief, region: Region, p: Array, confidence: float
+    table: Table,
+    belief: Belief,
+    region: Region,
+    p: Array,
+    optima: Optima,
+    confidence: float,
 ) -> tuple[ShadowPrice, ...]:
     """Prices of the domains whose supply caps them, in the problem's order.
 
@@ -47,60 +54,82 @@ def shadow_prices(
         table: The search.
         belief: The posterior of the objective.
         region: Where mixtures may be recommended.
-        p: The recommendation, shape ``(m,)``.
+        p: The recommendation, shape ``(m,)``: it says which caps bind.
+        optima: The optimum of the mean over the region, with the expansion about it.
         confidence: Level of the intervals.
     """
+    caps = list(_caps(table))
+    binding = [cap for cap in caps if p[cap.column] >= cap.share - _AT_CAP]
+    priced = {}
+    if binding:
+        rounds = int(np.clip(_POINTS // (len(binding) * (len(p) + 7)), 1, 3))
+        moved = np.array([_moved(belief, region, optima, cap, rounds) for cap in binding])
+        found = gap(belief, moved, optima.best, confidence)
+        for i, cap in enumerate(binding):
+            gain = (-float(found.mean[i]), -float(found.high[i]), -float(found.low[i]))
+            priced[cap.name] = ShadowPrice(
+                domain=cap.name,
+                cap=cap.share,
+                binding=True,
+                gain_per_billion=_interval(gain, cap.scale),
+                tokens=min(BILLION, round(cap.move / cap.per_token)),
+                gain=_interval(gain, 1.0),
+            )
+    nothing = Interval(mean=0.0, low=0.0, high=0.0)
+    return tuple(
+        priced.get(
+            cap.name,
+            ShadowPrice(
+                domain=cap.name,
+                cap=cap.share,
+                binding=False,
+                gain_per_billion=nothing,
+                tokens=BILLION,
+                gain=nothing,
+            ),
+        )
+        for cap in caps
+    )
+
+
+@dataclass(frozen=True)
+class _Cap:
+    """A supply that caps a share: how far it is moved, and what a token moves it."""
+
+    name: str
+    column: int
+    share: float
+    move: float
+    per_token: float
+    scale: float  # from the move's gain to that of 10^9 tokens
+
+
+def _caps(table: Table) -> Iterator[_Cap]:
     constraints = table.problem.spec.constraints
     length = constraints.target_tokens
     if length is None:
-        return ()
-    best = descend(belief.mean, region, p)
-    prices = []
+        return
     for name, tokens in zip(table.problem.names, table.problem.tokens, strict=True):
-        j = table.domains.index(name)
         bound = constraints.bounds.get(name)
         most = 1.0 if bound is None else bound.max
-        epochs = constraints.max_epochs_by_domain.get(name, constraints.max_epochs)
-        cap = epochs * tokens / length
-        if cap >= most:
+        per_token = constraints.max_epochs_by_domain.get(name, constraints.max_epochs) / length
+        share = per_token * tokens
+        if share >= most:
             continue  # its bound holds it, or nothing
-        if p[j] < cap - _AT_CAP:
-            nothing = Interval(mean=0.0, low=0.0, high=0.0)
-            prices.append(
-                ShadowPrice(
-                    domain=name,
-                    cap=cap,
-                    binding=False,
-                    gain_per_billion=nothing,
-                    tokens=BILLION,
-                    gain=nothing,
-                )
-            )
-            continue
-        per_token = epochs / length
-        move = min(BILLION * per_token, max(_MOVE * cap, _LEAST_MOVE), most - cap)
-        upper = np.array(region.upper)
-        upper[j] = cap + move
-        wider = replace(region, upper=upper)
-        moved = descend(belief.mean, wider, best)
-        found = gap(belief, best[None], moved, confidence)
-        gain = _interval(float(found.mean[0]), float(found.low[0]), float(found.high[0]), 1.0)
+        move = min(BILLION * per_token, max(_MOVE * share, _LEAST_MOVE), most - share)
         # A bound that stops the cap stops the worth of further tokens too.
-        scale = 1.0 if cap + move >= most else BILLION * per_token / move
-        prices.append(
-            ShadowPrice(
-                domain=name,
-                cap=cap,
-                binding=True,
-                gain_per_billion=_interval(gain.mean, gain.low, gain.high, scale),
-                tokens=min(BILLION, round(move / per_token)),
-                gain=gain,
-            )
-        )
-    return tuple(prices)
+        scale = 1.0 if share + move >= most else BILLION * per_token / move
+        yield _Cap(name, table.domains.index(name), share, move, per_token, scale)
 
 
-def _interval(mean: float, low: float, high: float, scale: float) -> Interval:
-    return Interval(
-        mean=scale * max(mean, 0.0), low=scale * max(low, 0.0), high=scale * max(high, 0.0)
-    )
+def _moved(belief: Belief, region: Region, optima: Optima, cap: _Cap, rounds: int) -> Array:
+    """The optimum with the cap moved: of the expansion, then by steps of the mean itself."""
+    upper = np.array(region.upper)
+    upper[cap.column] = cap.share + cap.move
+    wider = replace(region, upper=upper)
+    return descend(belief.mean, wider, optima.minimum(wider), rounds)
+
+
+def _interval(gain: tuple[float, float, float], scale: float) -> Interval:
+    mean, low, high = (scale * max(value, 0.0) for value in gain)
+    return Interval(mean=mean, low=low, high=high)

@@ -20,8 +20,8 @@ import numpy as np
 from scipy import optimize, stats
 
 from cuvee.answer import VerificationPlan
+from cuvee.engine.belief import Belief
 from cuvee.engine.simplex import Array
-from cuvee.engine.surrogates.base import Model
 from cuvee.engine.table import SAME, Table
 
 __all__ = ["Noise", "detectable_gain", "pairs_needed", "plan", "power", "run_noise"]
@@ -33,7 +33,6 @@ WANTED = 0.8
 """The power that is asked for, by convention of experimental design (Cohen 1988)."""
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)  # right to 1e-8, see the test
-_SHRINK = 10.0  # runs' worth of the belief that evaluation sets err independently
 _NORMAL = 4096
 
 
@@ -50,34 +49,32 @@ class Noise:
     sets: Array
 
 
-def run_noise(table: Table, model: Model | None) -> Noise | None:
+def run_noise(table: Table, belief: Belief | None) -> Noise | None:
     """Noise of one run at the target, from repeated mixtures and from the surrogate's residuals.
 
     Both are variances, pooled by their degrees of freedom: those of the repeats, and half the
     number of target runs for the surrogate, which has spent the other half on the shape. The
     surrogate's noise is per set; sets of one run share its seed, so their errors are correlated
-    as the leave-one-out residuals are (shrunk towards none). Lack of fit is in the residuals, so
-    the estimate errs upwards. None where there is neither a repeat nor a surrogate.
+    as the leave-one-out errors are. Lack of fit is in the residuals, so the estimate errs upwards.
+    None where there is neither a repeat nor a surrogate.
 
     Args:
         table: The search.
-        model: The surrogate fitted to it, or None.
+        belief: The posterior that was fitted to it, or None.
     """
     x, y = table.at(table.target)
     goal = table.goal
-    values = np.column_stack([y, goal.value(y)])
-    squares, freedom = _repeats(x, values)
-    if model is not None and len(x):
-        own = model.noise(table.target)
-        centre = model.mean(x, table.target).mean(axis=0)
-        spread = np.sqrt(own)[:, None] * _correlation(model, table) * np.sqrt(own)[None, :]
+    squares, freedom = _repeats(x, np.column_stack([y, goal.value(y)]))
+    if belief is not None and len(x):
+        own = belief.model.noise(table.target)
         if goal.linear:
-            total = float(goal.w @ spread @ goal.w)
+            each = goal.w * np.sqrt(own)
+            total = float(each @ belief.correlation @ each)
         else:
             # The greatest of several noisy numbers has no closed form; fixed seed, fixed answer.
-            root = np.linalg.cholesky(spread + 1e-12 * np.eye(len(own)) * (own.max() + 1e-300))
+            root = np.linalg.cholesky(belief.correlation + 1e-9 * np.eye(len(own)))
             drawn = np.random.default_rng(0).standard_normal((_NORMAL, len(own))) @ root.T
-            total = float(np.var(goal.value(centre + drawn)))
+            total = float(np.var(goal.value(y.mean(axis=0) + drawn * np.sqrt(own))))
         weight = max(1.0, len(x) / 2)
         squares = squares + weight * np.append(own, total)
         freedom += weight
@@ -99,20 +96,6 @@ def _repeats(x: Array, y: Array) -> tuple[Array, float]:
         squares += np.sum((rows - rows.mean(axis=0)) ** 2, axis=0)
         freedom += len(rows) - 1
     return squares, freedom
-
-
-def _correlation(model: Model, table: Table) -> Array:
-    """Correlation of the sets' leave-one-out errors at the target, shrunk, shape ``(E, E)``."""
-    here = (model.runs.rung == model.runs.target) & (model.runs.task == 0)
-    loo = model.loo()
-    z = (model.runs.y[here] - loo.mean[here]) / np.sqrt(np.maximum(loo.var[here], 1e-300))
-    z = z - z.mean(axis=0)
-    scale = np.sqrt(np.sum(z * z, axis=0))
-    z = np.where(scale > 0, z / np.where(scale > 0, scale, 1.0), 0.0)
-    trust = len(z) / (len(z) + _SHRINK)
-    found = trust * (z.T @ z)
-    np.fill_diagonal(found, 1.0)
-    return np.asarray(found)
 
 
 def power(

@@ -112,7 +112,7 @@ def _search_noise(
     problem: SearchProblem, history: History
 ) -> tuple[float, dict[str, float]] | None:
     table = Table.build(problem, history)
-    noise = run_noise(table, Fits(table).model)
+    noise = run_noise(table, Fits(table).belief)
     if noise is None:
         return None
     return noise.objective, dict(zip(table.eval_sets, noise.sets.tolist(), strict=True))

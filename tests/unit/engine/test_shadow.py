@@ -10,10 +10,10 @@ from quadratic_world import QuadraticModel, QuadraticWorld
 
 from cuvee.answer import ShadowPrice
 from cuvee.engine.belief import Belief
-from cuvee.engine.optima import descend
+from cuvee.engine.optima import Optima, descend, draw_optima, gather
 from cuvee.engine.problems import power_world
 from cuvee.engine.shadow import BILLION, shadow_prices
-from cuvee.engine.simplex import Array, Region
+from cuvee.engine.simplex import Region
 from cuvee.engine.table import Table
 from cuvee.records import History
 from cuvee.spec import Bound, Constraints
@@ -23,7 +23,7 @@ LENGTH = 100 * BILLION
 
 def searched(
     seed: int, m: int = 5, runs: int = 20, bounds: dict[str, Bound] | None = None, **fixed: float
-) -> tuple[Table, Belief, QuadraticModel, Array]:
+) -> tuple[Table, Belief, QuadraticModel, Optima]:
     """Domains d0 and d1 have supply for a share of 0.1 in 4 epochs, the others for all."""
     rng = np.random.default_rng(seed)
     world = power_world(rng, m, noise=(0.0, 0.01))
@@ -40,7 +40,8 @@ def searched(
     model = quadratic.fit(quadratic.measure(rng, rng.dirichlet(np.ones(m), size=runs)))
     belief = Belief(model, table.goal, 1.0, np.eye(m))
     best = descend(belief.mean, table.region, table.region.project(np.full(m, 1 / m)))
-    return table, belief, model, best
+    cloud = gather(table.region, best, model.runs.x, rng, 64, 16)
+    return table, belief, model, draw_optima(belief, table.region, best, cloud, rng, 16)
 
 
 def least(table: Table, model: QuadraticModel, region: Region) -> float:
@@ -62,8 +63,8 @@ def realised(table: Table, model: QuadraticModel, price: ShadowPrice) -> float:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_price_is_the_gain_of_a_relaxed_cap(seed: int) -> None:
-    table, belief, model, best = searched(seed, noise=1e-4, runs=60)
-    prices = shadow_prices(table, belief, table.region, best, 0.9)
+    table, belief, model, optima = searched(seed, noise=1e-4, runs=60)
+    prices = shadow_prices(table, belief, table.region, optima.best, optima, 0.9)
     assert {p.domain for p in prices} == {"d0", "d1"}
     for price in prices:
         truth = realised(table, model, price)
@@ -80,8 +81,8 @@ def test_the_price_is_the_gain_of_a_relaxed_cap(seed: int) -> None:
 def test_intervals_hold_the_realised_gain() -> None:
     held = []
     for seed in range(50):
-        table, belief, model, best = searched(100 + seed, runs=8, noise=0.05)
-        for price in shadow_prices(table, belief, table.region, best, 0.9):
+        table, belief, model, optima = searched(100 + seed, runs=8, noise=0.05)
+        for price in shadow_prices(table, belief, table.region, optima.best, optima, 0.9):
             if price.binding and price.gain is not None:
                 truth = realised(table, model, price)
                 held.append(price.gain.low - 1e-9 <= truth <= price.gain.high + 1e-9)
@@ -90,9 +91,11 @@ def test_intervals_hold_the_realised_gain() -> None:
 
 
 def test_the_price_is_the_multiplier_of_the_cap() -> None:
-    table, belief, model, best = searched(1, noise=1e-4, runs=60)
-    j = table.domains.index("d0")
-    prices = {p.domain: p for p in shadow_prices(table, belief, table.region, best, 0.9)}
+    table, belief, model, optima = searched(1, noise=1e-4, runs=60)
+    j, best = table.domains.index("d0"), optima.best
+    prices = {
+        p.domain: p for p in shadow_prices(table, belief, table.region, optima.best, optima, 0.9)
+    }
     assert prices["d0"].binding
     slope = table.goal.w @ model.world.slope + model.world.curvature * best
     free = [k for k in range(len(best)) if 1e-3 < best[k] < table.region.upper[k] - 1e-3]
@@ -104,18 +107,18 @@ def test_the_price_is_the_multiplier_of_the_cap() -> None:
 
 
 def test_a_cap_that_does_not_bind_is_worth_nothing() -> None:
-    table, belief, _, _ = searched(2)
+    table, belief, _, optima = searched(2)
     scarce = table.region.upper < 0.5
     p = np.where(scarce, 0.05, 0.3)
-    for price in shadow_prices(table, belief, table.region, p, 0.9):
+    for price in shadow_prices(table, belief, table.region, p, optima, 0.9):
         assert not price.binding
         assert price.gain_per_billion.high == 0.0
         assert price.cap == pytest.approx(0.1, rel=1e-6)
 
 
 def test_a_bound_is_not_a_supply_and_stops_what_supply_is_worth() -> None:
-    table, belief, _, best = searched(3, bounds={"d0": Bound(max=0.05), "d1": Bound(max=0.11)})
-    prices = shadow_prices(table, belief, table.region, best, 0.9)
+    table, belief, _, optima = searched(3, bounds={"d0": Bound(max=0.05), "d1": Bound(max=0.11)})
+    prices = shadow_prices(table, belief, table.region, optima.best, optima, 0.9)
     assert [p.domain for p in prices] == ["d1"], "d0 is held by its bound, whatever the supply"
     (price,) = prices
     assert price.tokens is not None
@@ -125,6 +128,6 @@ def test_a_bound_is_not_a_supply_and_stops_what_supply_is_worth() -> None:
 
 def test_without_a_target_length_there_is_no_supply_to_price() -> None:
     problem = power_world(np.random.default_rng(0), 4).problem((4, 4))
-    _, belief, _, _ = searched(0, 4)
+    _, belief, _, optima = searched(0, 4)
     table = Table.build(problem, History())
-    assert shadow_prices(table, belief, table.region, np.full(4, 0.25), 0.9) == ()
+    assert shadow_prices(table, belief, table.region, optima.best, optima, 0.9) == ()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from quadratic_world import QuadraticWorld
 from scipy import stats
 
+from cuvee.engine.belief import Belief
 from cuvee.engine.problems import power_world
 from cuvee.engine.simplex import Array
 from cuvee.engine.surrogates.base import Runs
@@ -126,7 +127,7 @@ def test_the_surrogates_noise_is_pooled_with_the_repeats() -> None:
     world = QuadraticWorld.draw(np.random.default_rng(1), 4, 4, noise=0.03)
     own = world.measure(np.random.default_rng(2), table.at(0)[0], 1)
     runs = Runs.of(own.x, own.y, 0, rungs=1)
-    found = run_noise(table, world.fit(runs))
+    found = run_noise(table, Belief.of(world.fit(runs), table.goal))
     assert found is not None
     assert found.sets == pytest.approx(np.full(4, 0.03))
     # Independent sets: between that and sets that move as one.
