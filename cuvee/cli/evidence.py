@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _SHOWN_MIXTURE = 3
+_SEEN = 0.005  # a share that is not written as 0%
 _BILLION = 10**9
 
 
@@ -85,7 +86,7 @@ def equivalent_lines(report: Report) -> Iterator[str]:
     said = ", ".join(f"{n} {100 * r.low:.1f} to {100 * r.high:.1f}%" for n, r in ranges)
     yield (
         f"{percent(found.share_of_region)} of the allowed mixtures, as far as the data can tell "
-        f"(within {found.tolerance:g} bits per byte): {said}."
+        f"(within {found.tolerance:.4f} bits per byte): {said}."
     )
     for number, example in enumerate(found.examples, 1):
         yield f"Example {number}: {_mixture(example, len(example.root))}."
@@ -128,8 +129,8 @@ def front_table(report: Report) -> Table | None:
 
 def _mixture(mixture: Mixture, shown: int) -> str:
     largest = sorted(mixture.root.items(), key=lambda item: -item[1])
-    said = [f"{name} {share:.0%}" for name, share in largest[:shown] if share > 0]
-    rest = sum(share > 0 for _, share in largest) - len(said)
+    said = [f"{name} {share:.0%}" for name, share in largest[:shown] if share >= _SEEN]
+    rest = sum(share >= _SEEN for _, share in largest) - len(said)
     return ", ".join(said) + (f", {rest} more" if rest > 0 else "")
 
 
@@ -182,7 +183,7 @@ def model_table(report: Report) -> Table | None:
     if not scored:
         return None
     table = plain_table(
-        "Set", "Model (weight)", "Score", "Next best", "Score", "Error", right=("Score", "Error"),
+        "Set", "Model (weight)", "Score", "Best other", "Score", "Error", right=("Score", "Error"),
         title="Models by left-out log density (nats per run) and error (bits per byte)",
     )  # fmt: skip
     for fit in scored:

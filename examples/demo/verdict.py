@@ -12,7 +12,9 @@ __all__ = ["beats", "in_seed_deviations", "verdict_lines"]
 
 
 def verdict_lines(report: Report) -> Iterator[str]:
-    """How large the gains are beside the noise, and whether every reference was beaten."""
+    """How large the gains are beside the noise, whether predictions and guardrails held, and
+    whether every reference was beaten.
+    """
     if not report.verification:
         yield "The job verified nothing."
         return
@@ -20,12 +22,27 @@ def verdict_lines(report: Report) -> Iterator[str]:
     said = [f"{size:.1f} over {name}" for name, size in sizes.items() if size is not None]
     if said:
         yield f"Gain in standard deviations between seeds: {', '.join(said)}."
+    yield from _held(report)
     lost = [_called(d.reference) for d in report.verification if not beats(d)]
     yield (
         f"Verification did not show that the recommendation beats {' or '.join(lost)}."
         if lost
         else f"Verification: the recommendation beat {' and '.join(sizes)}."
     )
+
+
+def _held(report: Report) -> Iterator[str]:
+    """Whether what was predicted is what was measured."""
+    known = [(e.predicted, e.measured) for e in report.evaluations if e.measured is not None]
+    if known:
+        inside = sum(p.low <= m.mean <= p.high for p, m in known)
+        yield (
+            f"{inside} of {len(known)} measured losses lie inside their "
+            f"{100 * report.confidence:g}% predicted intervals."
+        )
+    broken = [g.eval_set for g in report.guardrails if not g.holds]
+    if broken:
+        yield f"Guardrails that do not hold: {', '.join(broken)}."
 
 
 def beats(difference: PairedDifference) -> bool:

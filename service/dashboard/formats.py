@@ -10,6 +10,7 @@ from cuvee.mixture import Mixture
 
 __all__ = [
     "bits",
+    "chance",
     "correlation",
     "count",
     "duration",
@@ -87,6 +88,15 @@ def percent(share: float | None, decimals: int = 1) -> str:
     if 100 - edge < share * 100 < 100:
         return f"> {100 - 10**-decimals:g} %"
     return f"{share * 100:.{decimals}f} %"
+
+
+def chance(probability: float | None) -> str:
+    """A probability; never a flat 100 % or 0 %, which no finite number of runs shows."""
+    if probability is None or not math.isfinite(probability):
+        return _MISSING
+    if probability > 0.9995:
+        return "> 99.9 %"
+    return "< 0.1 %" if probability < 0.0005 else f"{probability * 100:.1f} %"
 
 
 def share_interval(interval: Interval) -> str:

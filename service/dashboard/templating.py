@@ -18,6 +18,7 @@ __all__ = ["StaticFile", "environment", "static_digest", "static_files", "static
 _HERE = Path(__file__).parent
 _FILTERS = (
     "bits",
+    "chance",
     "correlation",
     "count",
     "duration",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from cuvee.answer import PairedDifference, Report, VerificationPlan
 from service.dashboard.figures import Figure
-from service.dashboard.formats import bits, finite, percent, signed, signed_span
+from service.dashboard.formats import bits, chance, finite, signed, signed_span
 from service.dashboard.rows import Axis, Marks, rows_data
 
 __all__ = ["PLAN_HEADER", "gains_figure", "pairs_figure", "plan_rows"]
@@ -27,6 +27,8 @@ def gains_figure(report: Report) -> Figure | None:
     plans = {one.reference: one for one in report.plan}
     predicted = report.predicted_gain
     names = list(dict.fromkeys((*predicted, *measured)))
+    if "baseline" in names and all(d.natural == d.baseline for d in report.domains):
+        names = [n for n in names if n != "natural"]  # the same mixture by another name
     if not names:
         return None
     return Figure(
@@ -64,9 +66,9 @@ def gains_figure(report: Report) -> Figure | None:
             (
                 name,
                 signed_span(predicted.get(name)),
-                percent(report.chance_of_beating.get(name)),
+                chance(report.chance_of_beating.get(name)),
                 signed_span(measured[name].difference if name in measured else None),
-                percent(measured[name].chance if name in measured else None),
+                chance(measured[name].chance if name in measured else None),
             )
             for name in names
         ),
@@ -81,15 +83,15 @@ def _gains_caption(
     plans: dict[str, VerificationPlan],
 ) -> str:
     said = []
-    gain, chance = report.predicted_gain.get(name), report.chance_of_beating.get(name)
+    gain, odds = report.predicted_gain.get(name), report.chance_of_beating.get(name)
     if gain is not None:
-        sure = "" if chance is None else f", better with a chance of {percent(chance)}"
+        sure = "" if odds is None else f", better with a chance of {chance(odds)}"
         said.append(f"Over the {name} a gain of {signed_span(gain)} was predicted{sure}.")
     if name in measured:
         one = measured[name]
         said.append(
             f"{_pairs(len(one.pairs))} then measured {signed_span(one.difference)}; "
-            f"the chance is now {percent(one.chance)}."
+            f"the chance is now {chance(one.chance)}."
         )
     elif name in plans and plans[name].pairs:
         said.append("It has not been measured.")
@@ -104,7 +106,7 @@ def plan_rows(plan: Iterable[VerificationPlan]) -> tuple[tuple[str, ...], ...]:
             str(one.pairs),
             bits(one.noise),
             bits(one.detectable),
-            percent(one.power),
+            chance(one.power),
             _needed(one),
         )
         for one in plan

@@ -94,7 +94,12 @@ def bridge_sentence(bridges: BridgePlan | None) -> str:
     """What bridges were run, and whether another is worth it; empty without a plan."""
     if bridges is None:
         return ""
-    count = "1 bridge was run" if bridges.runs == 1 else f"{bridges.runs} bridges were run"
+    what = "to tie the rungs' rankings together"
+    runs = "1 target run was made" if bridges.runs == 1 else f"{bridges.runs} target runs were made"
+    count = f"{runs} {what}"
+    before, after = bridges.agreement_before, bridges.agreement_after
+    if before is not None and after is not None:
+        count += f"; they took the agreement from {correlation(before)} to {correlation(after)}"
     more = "Another is worth its cost" if bridges.worth_another else "Another is not worth its cost"
     reason = f": {bridges.reason.rstrip('.')}." if bridges.reason else "."
-    return f"{count} (target runs that tie the rungs' rankings together). {more}{reason}"
+    return f"{count}. {more}{reason}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cuvee.answer import EvalReport, GuardrailReport
 from service.dashboard.figures import Figure
-from service.dashboard.formats import percent, signed, signed_span, span
+from service.dashboard.formats import chance, percent, signed, signed_span, span
 from service.dashboard.rows import MAX_ROWS, Axis, Marks, cut, rows_data
 
 __all__ = ["guardrails_figure", "losses_figure"]
@@ -99,7 +99,7 @@ def guardrails_figure(guardrails: tuple[GuardrailReport, ...]) -> Figure | None:
     weakest = min(guardrails, key=lambda g: g.chance)
     caption += (
         f" The least sure was {weakest.eval_set}, which was predicted to hold with a chance of "
-        f"{percent(weakest.chance)}."
+        f"{chance(weakest.chance)}."
     )
     return Figure(
         id="guardrails",
@@ -121,7 +121,7 @@ def guardrails_figure(guardrails: tuple[GuardrailReport, ...]) -> Figure | None:
                 g.eval_set,
                 signed(g.max_increase),
                 signed_span(g.increase),
-                percent(g.chance),
+                chance(g.chance),
                 signed_span(g.measured),
                 "holds" if g.holds else "broken",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cuvee.answer import EquivalentSet, FrontPoint
 from cuvee.mixture import Mixture
 from service.dashboard.figures import Figure
-from service.dashboard.formats import finite, percent, span
+from service.dashboard.formats import bits, finite, percent, span
 from service.dashboard.rows import MAX_ROWS, Axis, Marks, cut, rows_data
 
 __all__ = ["equivalents_figure", "front_figure", "named_mixtures"]
@@ -25,7 +25,7 @@ def equivalents_figure(found: EquivalentSet | None, natural: dict[str, float]) -
     loose, tight = max(names, key=lambda n: width[n]), min(names, key=lambda n: width[n])
     caption = (
         f"{percent(found.share_of_region)} of the allowed mixtures are as good as the recommended "
-        f"one, as far as the data can tell (within {found.tolerance:g} bits per byte). "
+        f"one, as far as the data can tell (within {bits(found.tolerance)} bits per byte). "
         f"{loose} is the freest ({_reach(found, loose)})"
     )
     if tight != loose:
@@ -81,7 +81,7 @@ def front_figure(front: tuple[FrontPoint, ...], recommended: Mixture | None) -> 
     ordered = _ordered(front)
     chosen = next((i for i, p in enumerate(ordered) if p.mixture == recommended), None)
     spans = ", ".join(
-        f"{part} from {min(values):.4f} to {max(values):.4f}"
+        f"{part} from {bits(min(values))} to {bits(max(values))}"
         for part in parts
         for values in [[p.parts[part].mean for p in ordered]]
     )

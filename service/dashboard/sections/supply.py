@@ -93,6 +93,8 @@ def _caption(ordered: list[ShadowPrice]) -> str:
         return "No share stands at its cap: more text would not change the recommendation."
     first, *others = held
     many = "A billion" if _tokens(first) == BILLION else count(_tokens(first))
+    if _tried(first).high < 0.00005:
+        return f"{many} more tokens of {first.domain} would change nothing that can be seen."
     said = f"{many} more tokens of {first.domain}: {signed_fall(_tried(first))} bits per byte"
     if _FARTHEST >= BILLION / max(_tokens(first), 1) > 1:
         said += f", which makes {signed_fall(first.gain_per_billion)} at most for a billion"

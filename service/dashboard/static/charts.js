@@ -210,7 +210,9 @@ function rows(data, t) {
   if (axis.zero) all.push(0);
   const [least, most] = [Math.min(...all), Math.max(...all)];
   const pad = (most - least) * 0.06 || Math.abs(most) * 0.1 || 0.01;
-  const limits = axis.log ? {} : { min: axis.low ?? least - pad, max: axis.high ?? (axis.form === "percent" ? Math.min(1, most + pad) : most + pad) };
+  // A dot at nothing would cover its name.
+  const start = axis.form === "percent" && axis.low === 0 ? -pad / 4 : axis.low;
+  const limits = axis.log ? {} : { min: start ?? least - pad, max: axis.high ?? (axis.form === "percent" ? Math.min(1, most + pad) : most + pad) };
   const label = tick(axis.form, most - least);
   const series = data.series.flatMap((s) => marks(s, t, names, form));
   if (axis.zero) {
@@ -225,7 +227,7 @@ function rows(data, t) {
     legend: { ...shared.legend, data: data.series.length > 1 ? data.series.map((s) => key(s, t)) : [] },
     xAxis: {
       ...valueAxis(t, axis.name, {
-        axisLabel: { color: t.muted, fontSize: 11, hideOverlap: true, formatter: label, showMinLabel: axis.low != null || axis.log, showMaxLabel: axis.high != null || axis.log },
+        axisLabel: { color: t.muted, fontSize: 11, hideOverlap: true, formatter: label, showMinLabel: (axis.low != null && axis.form !== "percent") || axis.log, showMaxLabel: axis.high != null || axis.log },
       }),
       ...limits, type: axis.log ? "log" : "value",
     },

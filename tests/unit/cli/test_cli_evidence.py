@@ -75,7 +75,7 @@ def test_the_plan_says_what_the_pairs_can_show():
 def test_the_equivalent_set_has_its_ranges_and_examples():
     first, *examples = evidence.equivalent_lines(a_report())
     assert first.startswith("1.4% of the allowed mixtures")
-    assert "within 0.005 bits per byte" in first
+    assert "within 0.0050 bits per byte" in first
     assert "math 28.5 to 31.2%" in first
     assert len(examples) == 3
     assert examples[0].startswith("Example 1: math 31%, ui_i18n 22%, code 14%")
@@ -138,7 +138,7 @@ def test_calibration_by_a_cheaper_rung_says_so():
     assert "29 of 30 target runs" in said(evidence.calibration_lines(a_report(calibration=target)))
 
 
-def test_models_stand_beside_the_next_best():
+def test_models_stand_beside_the_best_other():
     rows = text_of(evidence.model_table(a_report()))
     assert rows[3].split() == [
         "code", "log_linear", "(63%)", "2.84", "multi_fidelity_gp", "2.71", "0.011",

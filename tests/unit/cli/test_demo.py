@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cuvee.answer import Interval
+from cuvee.answer import GuardrailReport, Interval
 from cuvee.cli.specs import load_corpus, load_job
 from cuvee.errors import UnavailableError
 from examples.demo import run, stack
@@ -46,6 +46,7 @@ def test_the_verdict_counts_the_gain_in_deviations_between_seeds():
     lines = list(verdict_lines(a_report(verification=(measured,))))
     assert lines == [
         "Gain in standard deviations between seeds: 15.0 over the baseline.",
+        "1 of 1 measured losses lie inside their 90% predicted intervals.",
         "Verification: the recommendation beat the baseline.",
     ]
 
@@ -67,6 +68,15 @@ def test_the_verdict_names_what_was_not_beaten():
     assert lines[-1] == (
         "Verification did not show that the recommendation beats the uniform mixture."
     )
+
+
+def test_the_verdict_names_a_broken_guardrail():
+    broken = GuardrailReport(
+        eval_set="code", max_increase=0.01, increase=an_interval(0.02), chance=0.3, holds=False
+    )
+    held = broken.model_copy(update={"eval_set": "plays", "holds": True})
+    lines = list(verdict_lines(a_report(guardrails=(broken, held))))
+    assert "Guardrails that do not hold: code." in lines
 
 
 @pytest.mark.parametrize(

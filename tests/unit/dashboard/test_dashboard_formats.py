@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cuvee.answer import Interval
 from service.dashboard import formats
 
 
@@ -49,6 +50,21 @@ def test_counts_have_three_digits(number: float | None, words: str) -> None:
 )
 def test_certainty_is_not_made_by_rounding(share: float | None, words: str) -> None:
     assert formats.percent(share) == words
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [(1.0, "> 99.9 %"), (0.9985, "99.9 %"), (0.5, "50.0 %"), (0.0, "< 0.1 %"), (None, "–")],
+)
+def test_no_chance_is_certain(probability: float | None, words: str) -> None:
+    assert formats.chance(probability) == words
+
+
+def test_a_fall_is_written_as_the_change_that_it_is() -> None:
+    assert formats.signed_fall(Interval(mean=0.012, low=-0.001, high=0.02)) == (
+        "−0.0120 [−0.0200, +0.0010]"
+    )
+    assert formats.signed(-0.00001) == "0.0000"
 
 
 def test_differences_carry_a_true_minus() -> None:

@@ -93,7 +93,7 @@ def test_parts_without_anything_to_say_are_left_out() -> None:
     for part in ("equivalents", "guardrails", "prices", "models", "doctor", "reuse", "front"):
         assert f'id="{part}"' not in html, part
         assert f'href="#{part}"' not in html, part
-    for words in ("bridge", "The plan of verification", "Intervals of every level"):
+    for words in ("rankings together", "The plan of verification", "Intervals of every level"):
         assert words not in html, words
 
 

@@ -114,6 +114,17 @@ def test_an_unmeasured_gain_is_called_that() -> None:
     assert gains_figure(a_report(verification=(), predicted_gain={})) is None
 
 
+def test_natural_proportions_are_not_told_twice_when_they_are_the_baseline() -> None:
+    gains = {"baseline": interval(0.1, 0.02), "natural": interval(0.1, 0.02)}
+    figure = gains_figure(a_report(predicted_gain=gains, verification=()))
+    assert figure is not None
+    assert figure.data["names"] == ["baseline"]
+    moved = tuple(d.model_copy(update={"baseline": 1 / 6}) for d in a_report().domains)
+    figure = gains_figure(a_report(predicted_gain=gains, verification=(), domains=moved))
+    assert figure is not None
+    assert figure.data["names"] == ["baseline", "natural"]
+
+
 def test_a_plan_of_unknown_noise_says_so() -> None:
     (one, _) = a_report().plan
     unknown = one.model_copy(
@@ -225,6 +236,14 @@ def test_a_price_for_a_billion_is_told_as_the_change_that_it_is() -> None:
         "500 M more tokens of math: −0.0060 [−0.0100, −0.0030] bits per byte, which makes "
         "−0.0120 [−0.0200, −0.0060] at most for a billion."
     )
+
+
+def test_a_cap_that_costs_nothing_is_not_given_a_price() -> None:
+    nothing = Interval(mean=0, low=0, high=0.00001)
+    free = tuple(p.model_copy(update={"gain": nothing}) for p in shadow_prices())
+    figure = prices_figure(free)
+    assert figure is not None
+    assert figure.caption == "195 K more tokens of math would change nothing that can be seen."
 
 
 def test_without_a_binding_cap_more_text_is_worth_nothing() -> None:
@@ -383,10 +402,13 @@ def test_two_rungs_of_one_kind_are_told_apart() -> None:
 
 def test_bridges_say_whether_another_is_worth_it() -> None:
     said = bridge_sentence(a_report().bridges)
-    assert said.startswith("2 bridges were run")
+    assert said.startswith(
+        "2 target runs were made to tie the rungs' rankings together; they took the agreement "
+        "from 0.64 [0.28, 0.87] to 0.86 [0.71, 0.94]. "
+    )
     assert "not worth its cost: a third bridge would narrow" in said
     more = bridge_sentence(BridgePlan(runs=1, worth_another=True, reason="it is cheap."))
-    assert more.startswith("1 bridge was run")
+    assert more.startswith("1 target run was made")
     assert more.endswith("Another is worth its cost: it is cheap.")
     assert bridge_sentence(None) == ""
 
