@@ -33,8 +33,8 @@ SURE = 0.9
 
 _REPLICATES = 32
 _LEAST_TARGET = 8  # runs at the target below which leave-one-out says little of the belief
-_CANDIDATES = 256
-_JOINT = 128  # candidates drawn jointly; the others are worth nothing next to these
+_CANDIDATES = 192
+_JOINT = 96  # candidates drawn jointly; the others are worth nothing next to these
 _DRAWS = 512
 
 

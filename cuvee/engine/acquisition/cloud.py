@@ -14,6 +14,7 @@ LEAST_GAP = 0.01
 """Least total variation between a proposal and any other run at its rung: nearer mixtures hardly
 differ in loss. Rows of a pool need only differ."""
 
+_SWARM = 64
 _SPARE = 0.01  # a share below it may as well be none: optima often lie on faces
 
 
@@ -21,7 +22,7 @@ def cloud(table: Table, rng: np.random.Generator, about: Array, count: int) -> A
     """Feasible mixtures to score, shape ``(n, m)``; all untaken rows of the pool, if there is one.
 
     A quarter is uniform over the region, a quarter around the prior at many strengths, the rest
-    near the mixtures of ``about``; then every feasible mixture that a lower rung has measured.
+    near the mixtures of ``about``; then the best feasible mixtures that lower rungs have measured.
 
     Args:
         table: The history so far.
@@ -38,8 +39,10 @@ def cloud(table: Table, rng: np.random.Generator, about: Array, count: int) -> A
         table.region.sample_around(rng, design.centre(table), strengths),
         near(table, rng, about, count - 2 * quarter),
     ]
-    swarm = table.shares[table.rung < table.target]
-    drawn.append(swarm[table.region.contains(swarm, slack=1e-6)])
+    swarm = table.rung < table.target
+    order = np.argsort(table.goal.value(table.losses[swarm]), kind="stable")[:_SWARM]
+    swarm_best = table.shares[swarm][order]
+    drawn.append(swarm_best[table.region.contains(swarm_best, slack=1e-6)])
     return apart(table, np.concatenate(drawn), table.target)
 
 

@@ -38,7 +38,7 @@ from cuvee.engine.simplex import Array
 __all__ = ["Outlook", "Worth"]
 
 _DRAWS = 64  # outcomes of a run, quasi-random, in pairs of opposite sign
-_TOP = 96  # points that a look-ahead may choose its target run from
+_TOP = 64  # points that a look-ahead may choose its target run from
 _TRACE = float(np.log(1e-9))
 
 
@@ -136,19 +136,20 @@ class Outlook:
         here = goal.value(model.mean(self.incumbent[None], target) + move * told_incumbent)
         return np.asarray(here - goal.value(model.mean(p, target) + move * told))
 
-    def ahead(self, q: Array, rung: int, p: Array) -> Array:
+    def ahead(self, q: Array, rung: int, p: Array, worth: Worth | None = None) -> Array:
         """Expected worth of the best target run among ``p`` once a run of ``q`` is known.
 
         Args:
             q: Mixtures that could be run, shape ``(k, m)``.
             rung: Where, below the target.
             p: Mixtures that could be run at the target afterwards, shape ``(n, m)``.
+            worth: Of ``p``, where it is known.
 
         Returns:
             Bits per byte, shape ``(k,)``; not yet divided by any cost.
         """
         model, target, w = self.belief.model, self.belief.target, self.weights
-        worth = self.worth(p)
+        worth = self.worth(p) if worth is None else worth
         keep = np.sort(np.argsort(-worth.score, kind="stable")[:_TOP])
         p, gain = p[keep], worth.gain[keep]
         hold = self.guards.all_hold(self.belief, p)

@@ -85,9 +85,8 @@ class MixingLaw(Strategy):
             if table.pool is not None:
                 rows = table.untaken(rung)
                 return Point(rows[np.argmin(lower.objective(rows))], rung, reason)
-            middle = design.centre(table)
-            best = lower.optimum(table.region, middle)
-            p = (1 - design.INWARD) * best + design.INWARD * middle
+            best = lower.optimum(table.region, design.centre(table))
+            p = design.inward(table, best[None])[0]
             if not crowded(p, table.taken(rung), DISTINCT):
                 return Point(p, rung, reason)
         if rung == 0 or table.issued(rung) % 2 == 0 or table.pool is not None:

@@ -14,7 +14,7 @@ another one is better with a chance of ``SURE``.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,10 +43,12 @@ __all__ = ["MultiFidelity", "Prospect"]
 SURE = 0.9
 """Chance of being better above which a mixture is recommended that the target has not seen."""
 
-_CLOUD = 1024  # candidates whose mean is predicted
-_SCORED = 256  # of these, the best are scored; and half as many of the others, at random
-_REFINED = 96  # more candidates near the best few, once they are scored
-_TELLING = 48  # mixtures considered for a run below the target
+_CLOUD = 512  # candidates whose mean is predicted
+_SCORED = 128  # of these, the best are scored; and half as many of the others, at random
+_REFINED = 64  # more candidates near the best few, once they are scored
+_TELLING = 32  # mixtures considered for a run below the target
+_STARTS = 4
+_ROUNDS = 10  # of the descent to where candidates are drawn; scoring finds the rest of the way
 _CLOSE = 0.2  # share of candidates that count as the best ones, for what a run would tell of them
 _TOP_UP = 0.25
 """Most that runs below the target, after swarm and bridges, may cost of what the target has
@@ -75,24 +77,27 @@ class Prospect:
         model = awaiting(belief.model, table.busy[waits], table.busy_rung[waits])
         self.belief = replace(belief, model=model, goal=goal)
         points = cloud(table, rng, self._good(), count)
+        mean = self.belief.mean(points) if len(points) else np.zeros(0)
         if len(points) > _SCORED * 2:
-            order = np.argsort(self.belief.mean(points), kind="stable")
+            order = np.argsort(mean, kind="stable")
             rest = rng.choice(order[_SCORED:], _SCORED // 2, replace=False)
-            points = points[np.sort(np.concatenate([order[:_SCORED], rest]))]
-        self.points = points
+            keep = np.sort(np.concatenate([order[:_SCORED], rest]))
+            points, mean = points[keep], mean[keep]
+        self.points, self.mean = points, mean
         self.outlook = Outlook(self.belief, self.guards, self._incumbent())
 
     def _good(self) -> Array:
         """Where to draw candidates: the best mixtures measured anywhere, and the prior."""
         table = self.table
-        inside = table.shares[table.region.contains(table.shares, slack=1e-6)]
-        if len(inside) == 0 or table.pool is not None:
+        inside = table.region.contains(table.shares, slack=1e-6)
+        if not np.any(inside) or table.pool is not None:
             return design.centre(table)[None]
-        inside = np.unique(np.round(inside, 6), axis=0)
-        order = np.argsort(self.belief.mean(inside), kind="stable")
-        start = inside[order[:4]]
-        found = optima.descend(self.belief.mean, table.region, start[0])
-        return np.concatenate([found[None], table.region.project(start)])
+        rows = table.rung == table.rung[inside].max()
+        best = np.argsort(table.goal.value(table.losses[inside & rows]), kind="stable")[:_STARTS]
+        start = table.region.project(table.shares[inside & rows][best])
+        lowest = start[np.argmin(self.belief.mean(start))]
+        found = optima.descend(self.belief.mean, table.region, lowest, rounds=_ROUNDS)
+        return np.concatenate([found[None], start])
 
     def _incumbent(self) -> Array:
         """The best measured at the target that the guardrails allow; else the best candidate."""
@@ -111,7 +116,7 @@ class Prospect:
     @property
     def close(self) -> Array:
         """The best fifth of the candidates by posterior mean, at most 64, shape ``(n, m)``."""
-        order = np.argsort(self.belief.mean(self.points), kind="stable")
+        order = np.argsort(self.mean, kind="stable")
         return self.points[order[: min(64, max(8, int(_CLOSE * len(order))))]]
 
     def telling(self, rung: int, rng: np.random.Generator) -> Array:
@@ -198,7 +203,7 @@ class MultiFidelity(Strategy):
         table, target, outlook = prospect.table, prospect.table.target, prospect.outlook
         points = prospect.points
         worth = outlook.worth(points)
-        mean = prospect.belief.mean(points)
+        mean = prospect.mean
         allowed = prospect.guards.allowed(prospect.belief, points)
         lowest = int(np.argmin(np.where(allowed, mean, np.inf) if allowed.any() else -worth.score))
         chosen = len(np.unique(np.round(table.taken(target), 5), axis=0))
@@ -224,7 +229,7 @@ class MultiFidelity(Strategy):
             rows = prospect.telling(rung, rng)
             if len(rows) == 0:
                 continue
-            ahead = outlook.ahead(rows, rung, points) / (1 + table.cost[rung])
+            ahead = outlook.ahead(rows, rung, points, worth) / (1 + table.cost[rung])
             value[rung] = float(ahead.max())
             if value[rung] > _MARGIN * max(value[r] for r in value if r != rung):
                 best_below = (rung, rows[np.argmax(ahead)])
@@ -299,8 +304,12 @@ def _refined(prospect: Prospect, worth: Worth, rng: np.random.Generator) -> tupl
     if table.pool is not None:
         return points, worth
     top = points[np.argsort(-worth.score, kind="stable")[:4]]
-    points = np.concatenate([points, apart(table, near(table, rng, top, _REFINED), table.target)])
-    return points, prospect.outlook.worth(points)
+    more = apart(table, near(table, rng, top, _REFINED), table.target)
+    if len(more) == 0:
+        return points, worth
+    found = prospect.outlook.worth(more)
+    both = [(getattr(worth, f.name), getattr(found, f.name)) for f in fields(Worth)]
+    return np.concatenate([points, more]), Worth(*(np.concatenate(pair) for pair in both))
 
 
 def _may_top_up(table: Table, rung: int) -> bool:

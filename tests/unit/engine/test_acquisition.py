@@ -104,7 +104,7 @@ def outlook(model: Model, goal: Goal | None = None) -> Outlook:
 
 @given(st.floats(-3, 3), st.floats(0.01, 2))
 def test_expected_improvement_is_that_of_draws(gain, sd):
-    z = np.random.default_rng(0).standard_normal(200_000)
+    z = np.random.default_rng(0).standard_normal(50_000)
     drawn = np.maximum(gain + sd * z, 0.0)
     value = float(expected_improvement(np.array(gain), np.array(sd)))
     assert value == pytest.approx(drawn.mean(), abs=5 * drawn.std() / np.sqrt(len(z)) + 1e-9)
@@ -134,8 +134,8 @@ def test_log_improvement_is_botorchs_where_the_improvement_itself_is_nothing():
 def test_log_improvement_rises_with_gain_and_with_doubt(gain, sd, more):
     base = float(log_expected_improvement(np.array(gain), np.array(sd)))
     assert np.isfinite(base)
-    assert float(log_expected_improvement(np.array(gain + more), np.array(sd))) > base
-    assert float(log_expected_improvement(np.array(gain), np.array(sd + more))) >= base
+    assert float(log_expected_improvement(np.array(gain + more), np.array(sd))) > base - 1e-9
+    assert float(log_expected_improvement(np.array(gain), np.array(sd + more))) >= base - 1e-9
 
 
 @given(st.integers(0, 2**31), st.integers(1, 4))
@@ -199,10 +199,10 @@ def test_the_worth_of_a_target_run_is_what_refitting_on_its_outcomes_gains():
     worth = view.worth(p)
     for i, q in enumerate(p):
         gains = []
-        for later in after(model, q, 1, rng, 4000):
+        for later in after(model, q, 1, rng, 1500):
             means = belief_of(later).mean(np.stack([view.incumbent, q]))
             gains.append(max(means[0] - means[1], 0.0))
-        assert worth.improvement[i] == pytest.approx(np.mean(gains), abs=5 * np.std(gains) / 60)
+        assert worth.improvement[i] == pytest.approx(np.mean(gains), abs=5 * np.std(gains) / 35)
 
 
 def test_worth_of_the_worst_excess_is_that_of_joint_draws():
@@ -214,7 +214,7 @@ def test_worth_of_the_worst_excess_is_that_of_joint_draws():
     worth = view.worth(p)
     for i, q in enumerate(p):
         gains = []
-        for later in after(model, q, 1, rng, 4000):
+        for later in after(model, q, 1, rng, 1500):
             values = goal.value(later.mean(np.stack([view.incumbent, q]), 1))
             gains.append(max(values[0] - values[1], 0.0))
         assert worth.improvement[i] == pytest.approx(np.mean(gains), abs=0.03)
@@ -228,11 +228,11 @@ def test_the_look_ahead_is_the_best_target_run_after_each_outcome_of_a_cheap_one
     ahead = view.ahead(q, 0, p)
     for k, cheap in enumerate(q):
         best = []
-        for later in after(model, cheap, 0, rng, 1000):
+        for later in after(model, cheap, 0, rng, 400):
             best.append(
                 Outlook(belief_of(later), no_guards(), view.incumbent).worth(p).improvement.max()
             )
-        assert ahead[k] == pytest.approx(np.mean(best), rel=0.05)
+        assert ahead[k] == pytest.approx(np.mean(best), rel=0.08)
 
 
 def test_a_cheap_run_can_only_add_to_what_the_next_target_run_is_worth():
