@@ -51,9 +51,19 @@ class Optima:
     hessian: Array
     lines: Array
 
-    def minimum(self, region: Region) -> Array:
-        """The optimum of the mean's expansion over a region, shape ``(m,)``."""
-        return _quadratic_minima(self.hessian, self.gradient[None], region, self.best)[0]
+    def minimum(
+        self, region: Region, about: Array | None = None, slope: Array | None = None
+    ) -> Array:
+        """The optimum of the mean's expansion over a region, shape ``(m,)``.
+
+        Args:
+            region: Where to look.
+            about: A mixture to expand about instead of ``best``, with the same curvature.
+            slope: The gradient there, shape ``(m,)``.
+        """
+        if about is None or slope is None:
+            about, slope = self.best, self.gradient
+        return _quadratic_minima(self.hessian, slope[None], region, about)[0]
 
     def mean(self, q: Array) -> Array:
         """The mean at ``(n, m)`` minus that at ``best``, to second order, shape ``(n,)``."""
@@ -81,12 +91,20 @@ def gather(
     return np.concatenate([p[None], inside, around, region.sample(rng, uniform)])
 
 
-def slopes(objective: Objective, p: Array, value: float | None = None) -> Array:
-    """Derivatives towards the corners, ``df/dp_j`` up to a constant, shape ``(m,)``."""
-    m = len(p)
-    moved = p + _STEP * (np.eye(m) - p)
-    here = float(objective(p[None])[0]) if value is None else value
-    return np.asarray((objective(moved) - here) / _STEP)
+def slopes(objective: Objective, p: Array, value: Array) -> Array:
+    """Derivatives towards the corners, ``df/dp_j`` up to a constant.
+
+    Args:
+        objective: Mixtures ``(n, m)`` to values ``(n,)``.
+        p: Mixtures, shape ``(k, m)``.
+        value: The objective there, shape ``(k,)``.
+
+    Returns:
+        Shape ``(k, m)``.
+    """
+    k, m = p.shape
+    moved = p[:, None, :] + _STEP * (np.eye(m) - p[:, None, :])
+    return np.asarray((objective(moved.reshape(-1, m)).reshape(k, m) - value[:, None]) / _STEP)
 
 
 def descend(objective: Objective, region: Region, start: Array, rounds: int = _ROUNDS) -> Array:
@@ -100,7 +118,7 @@ def descend(objective: Objective, region: Region, start: Array, rounds: int = _R
     """
     p = np.asarray(start, dtype=np.float64)
     value = float(objective(p[None])[0])
-    gradient = slopes(objective, p, value)
+    gradient = slopes(objective, p[None], np.array([value]))[0]
     length = 0.1 / max(float(np.abs(gradient - gradient.mean()).max()), 1e-12)
     shorter = 0.5 ** np.arange(0, 12, 2)
     for _ in range(rounds):
@@ -117,7 +135,7 @@ def descend(objective: Objective, region: Region, start: Array, rounds: int = _R
         best = good[np.argmin(values[good])]
         step = trial[best] - p
         p, value = trial[best], float(values[best])
-        new = slopes(objective, p, value)
+        new = slopes(objective, p[None], np.array([value]))[0]
         change = float(step @ (new - gradient))
         length = float(np.clip(step @ step / change, 1e-4, 1e4)) if change > 1e-300 else 2 * length
         gradient = new
@@ -142,7 +160,7 @@ def draw_optima(
     mean = belief.mean(points)
     draws = belief.draws(rng, points, count)
     draws += mean - draws.mean(axis=0)  # the draws' own mean is known exactly
-    gradient = slopes(belief.mean, best, float(mean[0]))
+    gradient = slopes(belief.mean, best[None], mean[:1])[0]
     weight = _weights(mean, draws)
     hessian = _curvature(mean - mean[0] - away @ gradient, away, best, weight)
     lines = _lines(draws - mean, away, weight)
