@@ -30,7 +30,7 @@ from cuvee.engine.surrogates.base import Loo, Model, Runs, Surrogate
 from cuvee.engine.surrogates.log_linear import LogLinear
 from cuvee.engine.surrogates.multi_fidelity import MultiFidelityGp
 from cuvee.engine.surrogates.power import Power
-from cuvee.engine.surrogates.rungs import log_density
+from cuvee.engine.surrogates.rungs import check, log_density
 from cuvee.engine.surrogates.screening import screen
 from cuvee.engine.surrogates.warped import Warped
 from cuvee.errors import EngineError
@@ -191,6 +191,7 @@ class Default(Surrogate):
         return min(one.least_runs(domains) for one in (*self.processes, *self.laws))
 
     def fit(self, runs: Runs) -> Chosen:
+        check(runs)
         models: dict[str, Model] = {}
         refused = []
         suspect = np.zeros(runs.y.shape, dtype=bool)

@@ -23,6 +23,5 @@ SURROGATES: dict[str, Surrogate] = {
         LogLinear(),
         Power(),
         Trees(),
-        Trees(leaf=5),
     )
 }

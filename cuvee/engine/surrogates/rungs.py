@@ -25,7 +25,7 @@ from cuvee.engine.simplex import Array
 from cuvee.engine.surrogates.base import Indices, Loo, Model, Runs, Surrogate
 from cuvee.errors import EngineError
 
-__all__ = ["Ladder", "RungFit", "kernel", "log_density", "split_noise", "trust"]
+__all__ = ["Ladder", "RungFit", "check", "kernel", "log_density", "split_noise", "trust"]
 
 SLOPE = 0.7
 """Prior mean of the slope of a rung on a cheaper one; slopes of RegMix's 1B runs on 1M runs go from
@@ -59,6 +59,16 @@ class RungFit:
     @abstractmethod
     def cov(self, p: Array, q: Array) -> Array:
         """Shape ``(E, n, k)``."""
+
+
+def check(runs: Runs) -> None:
+    """Refuse what no formula can be fitted to.
+
+    Raises:
+        EngineError: If a share or a loss is not finite.
+    """
+    if not (np.all(np.isfinite(runs.y)) and np.all(np.isfinite(runs.x))):
+        raise EngineError("a mixture or a measured loss is not finite")
 
 
 def kernel(p: Array, q: Array) -> Array:
@@ -103,8 +113,8 @@ def split_noise(runs: Runs, residual: Array) -> tuple[Array, Array]:
         sums = np.zeros((len(count), len(residual)))
         np.add.at(sums, which.reshape(-1), runs.y)
         within = runs.y - (sums / count[:, None])[which.reshape(-1)]
-        # One degree of freedom says little: half of the residual counts as one more.
-        noise = (np.sum(within**2, axis=0) + residual / 2) / (freedom + 1)
+        # One degree of freedom says little: half of the residual counts as another, and ever less.
+        noise = (np.sum(within**2, axis=0) + residual / 2 / freedom) / (freedom + 1 / freedom)
     else:
         noise = residual / 2
     noise = np.clip(np.maximum(noise, known), 0.02 * residual, None)
@@ -196,8 +206,7 @@ class Ladder(Surrogate):
         """Fit the runs of one rung, at least ``least_runs`` of them."""
 
     def fit(self, runs: Runs) -> LadderModel:
-        if not (np.all(np.isfinite(runs.y)) and np.all(np.isfinite(runs.x))):
-            raise EngineError("a mixture or a measured loss is not finite")
+        check(runs)
         own = runs.where(runs.task == 0)
         counts = np.bincount(own.rung, minlength=runs.rungs)
         least = self.least_runs(runs.x.shape[1])

@@ -20,6 +20,7 @@ import numpy as np
 from cuvee.engine.simplex import Array
 from cuvee.engine.surrogates.base import Loo, Model, Runs, Surrogate
 from cuvee.engine.surrogates.power import Power
+from cuvee.engine.surrogates.rungs import check
 
 __all__ = ["Warped", "WarpedModel"]
 
@@ -82,6 +83,7 @@ class Warped(Surrogate):
         return self.inner.least_runs(domains)
 
     def fit(self, runs: Runs) -> WarpedModel:
+        check(runs)
         own = runs.rung[runs.task == 0]
         alone = np.all(own == runs.target) and not np.any(runs.task)
         law = None if alone else self.law.fit(runs)
