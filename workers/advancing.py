@@ -71,9 +71,13 @@ def _write(rt: Runtime, decision: Decision, write: Write) -> None:
 
 def _decide(decision: Decision) -> Write:
     """Let the engine compute; returns what to write."""
-    from cuvee import engine  # scipy: not for workers that only train
+    import torch  # and scipy: not for workers that only train
+
+    from cuvee import engine
     from cuvee.engine import doctor
 
+    # Small matrices, beside trainings that have the processors: a second thread mostly waits.
+    torch.set_num_threads(1)
     job, token = decision.job_id, decision.token
     problem, history, seed = decision.problem, decision.history, decision.seed
     version = cuvee.__version__

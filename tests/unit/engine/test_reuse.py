@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cuvee.engine.fit_records import reuse_summaries
 from cuvee.engine.problems import World, power_world
 from cuvee.engine.propose import propose
 from cuvee.engine.reuse import Earlier, express
+from cuvee.engine.surrogates.multi_fidelity import MultiFidelityGp, MultiFidelityModel
 from cuvee.engine.table import Table
 from cuvee.mixture import Mixture
-from cuvee.records import EarlierRun, EvalLoss, History, SearchProblem
+from cuvee.records import EarlierRun, EvalLoss, History, Proposal, SearchProblem
 from cuvee.spec import NgramRung, ProxyRung, Rung, WarmStart
 
 DOMAINS = ("d0", "d1", "d2")
@@ -178,3 +182,87 @@ class TestTrust:
         found = told(a_problem(), *runs, *(a_run(i, source="z") for i in range(4)))
         trust = np.array([[0.2, 1.0], [np.nan, np.nan]])
         assert [s.trust for s in found.trusted(trust)] == [pytest.approx(0.4), None]
+
+
+class TestWarmSearch:
+    """One domain of a finished swarm is split in two; its runs are worth most of a new swarm."""
+
+    SPLIT = {"d0": 0.6, "d4": 0.4}  # noqa: RUF012
+
+    def history(
+        self, world: World, problem: SearchProblem, runs: int, seed: int, altered: bool | None
+    ) -> History:
+        """``runs`` at random of this job, and unless ``altered`` is None, 60 of the earlier one."""
+        rng = np.random.default_rng(seed)
+        own = tuple(
+            world.observe(
+                Proposal(mixture=drawn(rng, world.names), rung=1, seed=i, reason=""), f"own{i}"
+            )
+            for i in range(runs)
+        )
+        if altered is None:
+            return History(observations=own)
+        before = world
+        if altered:  # d1 was other text: it helped each set as much as it now helps another
+            t = world.t.copy()
+            t[:, :, 1] = np.roll(t[:, :, 1], 1, axis=1)
+            before = replace(world, t=t)
+        earlier = []
+        for i in range(60):
+            mixture = drawn(rng, world.names[:-1])
+            full = Mixture.from_weights(
+                dict(mixture.root) | {n: mixture["d0"] * s for n, s in self.SPLIT.items()}
+            )
+            earlier.append(
+                a_run(
+                    i,
+                    mixture.root,
+                    rung=problem.rungs[-1],
+                    losses=before.measure(full, 1, 1000 + i),
+                )
+            )
+        return History(observations=own, earlier=tuple(earlier))
+
+    def fitted(
+        self, problem: SearchProblem, history: History
+    ) -> tuple[Table, MultiFidelityModel, float | None]:
+        table = Table.build(problem, history)
+        model = MultiFidelityGp().fit(table.runs)
+        trust = [s.trust for s in reuse_summaries(table, model)]
+        return table, model, trust[0] if trust else None
+
+    def test_thirty_per_cent_of_the_runs_do_and_altered_text_is_trusted_less(self) -> None:
+        regrets: dict[str, list[float]] = defaultdict(list)
+        errors: dict[str, list[float]] = defaultdict(list)
+        trusted: dict[str, list[float]] = defaultdict(list)
+        cases = {"cold": (40, None), "few": (12, None), "warm": (12, False), "altered": (12, True)}
+        for seed in range(3):
+            world = power_world(np.random.default_rng(seed), 5, noise=(0.0, 0.01))
+            problem = world.problem((1, 100))
+            warm = WarmStart(jobs=("before",), splits={"d0": self.SPLIT})
+            spec = problem.spec.model_copy(update={"warm_start": warm})
+            problem = problem.model_copy(update={"spec": spec})
+            p = np.random.default_rng(9).dirichlet(np.ones(5), 1000)
+            for case, (runs, altered) in cases.items():
+                table, model, trust = self.fitted(
+                    problem, self.history(world, problem, runs, seed, altered)
+                )
+                order = [world.names.index(name) for name in table.domains]
+                true = np.array([world.objective(q) for q in p])
+                said = model.mean(p[:, order], 1) @ table.w
+                errors[case].append(float(np.sqrt(np.mean((said - true) ** 2))))
+                regrets[case].append(float(true[np.argmin(said)] - world.objective(world.optimum)))
+                if trust is not None:
+                    trusted[case].append(trust)
+        mean = {case: float(np.mean(values)) for case, values in errors.items()}
+        assert mean["warm"] <= 1.25 * mean["cold"]
+        assert mean["warm"] < 0.7 * mean["few"]
+        assert mean["altered"] < 1.3 * mean["few"]  # what is not trusted does little harm
+        assert np.mean(regrets["warm"]) <= np.mean(regrets["cold"]) + 0.005
+        assert all(
+            bad < good - 0.1 for good, bad in zip(trusted["warm"], trusted["altered"], strict=True)
+        ), trusted
+
+
+def drawn(rng: np.random.Generator, names: tuple[str, ...]) -> Mixture:
+    return Mixture.from_shares(names, rng.dirichlet(np.ones(len(names))))
