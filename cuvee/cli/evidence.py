@@ -116,15 +116,26 @@ def front_table(report: Report) -> Table | None:
         return None
     parts = list(report.front[0].parts)
     table = plain_table(
-        "", *parts, "Mixture", right=parts, title="Mixtures that no other beats on all parts"
+        "",
+        *parts,
+        "Mixture",
+        right=parts,
+        title="Mixtures that no other beats on all parts (* nearest to the recommended)",
     )
+    nearest = min(report.front, key=lambda p: _moved(p.mixture, report.recommended))
     for number, point in enumerate(
         sorted(report.front, key=lambda p: p.parts[parts[0]].mean), 1
     ):  # fmt: skip
-        chosen = " *" if point.mixture == report.recommended else ""
+        chosen = " *" if point is nearest else ""
         losses = [plus_minus(point.parts[part]) for part in parts]
         table.add_row(f"{number}{chosen}", *losses, _mixture(point.mixture, _SHOWN_MIXTURE))
     return table
+
+
+def _moved(one: Mixture, other: Mixture | None) -> float:
+    """Share that differs between two mixtures."""
+    theirs = {} if other is None else other.root
+    return sum(abs(share - theirs.get(name, 0.0)) for name, share in one.root.items())
 
 
 def _mixture(mixture: Mixture, shown: int) -> str:

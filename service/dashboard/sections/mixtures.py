@@ -11,6 +11,10 @@ from service.dashboard.rows import MAX_ROWS, Axis, Marks, cut, rows_data
 __all__ = ["equivalents_figure", "front_figure", "named_mixtures"]
 
 
+_SAME = 1e-3
+"""Share that differs between mixtures that are called the same."""
+
+
 def equivalents_figure(found: EquivalentSet | None, natural: dict[str, float]) -> Figure | None:
     """How far each share may move before the data would notice.
 
@@ -79,7 +83,7 @@ def front_figure(front: tuple[FrontPoint, ...], recommended: Mixture | None) -> 
         return None
     parts = list(front[0].parts)
     ordered = _ordered(front)
-    chosen = next((i for i, p in enumerate(ordered) if p.mixture == recommended), None)
+    chosen, word = _chosen(ordered, recommended)
     spans = ", ".join(
         f"{part} from {bits(min(values))} to {bits(max(values))}"
         for part in parts
@@ -90,7 +94,7 @@ def front_figure(front: tuple[FrontPoint, ...], recommended: Mixture | None) -> 
         "byte."
     )
     if chosen is not None:
-        caption += f" Number {chosen + 1} is recommended."
+        caption += f" Number {chosen + 1} is {word}."
     return Figure(
         id="front",
         kind="front" if len(parts) == 2 else "parallel",
@@ -103,11 +107,12 @@ def front_figure(front: tuple[FrontPoint, ...], recommended: Mixture | None) -> 
                 for point in ordered
             ],
             "recommended": chosen,
+            "word": word,
         },
         header=("Mixture", *parts),
         rows=tuple(
             (
-                f"{number}{', recommended' if chosen == number - 1 else ''}",
+                f"{number}, {word}" if chosen == number - 1 else str(number),
                 *(span(one) for one in point.parts.values()),
             )
             for number, point in enumerate(ordered, 1)
@@ -121,6 +126,26 @@ def _ordered(front: tuple[FrontPoint, ...]) -> list[FrontPoint]:
     return sorted(front, key=lambda p: p.parts[first].mean)
 
 
+def _chosen(ordered: list[FrontPoint], recommended: Mixture | None) -> tuple[int | None, str]:
+    """The point of the front to point out, and why: the recommendation, or what is nearest to it.
+
+    Near by the share that would have to move.
+    """
+    if recommended is None:
+        return None, ""
+
+    def moved(point: FrontPoint) -> float:
+        names = point.mixture.root.keys() | recommended.root.keys()
+        return sum(
+            abs(point.mixture.root.get(n, 0.0) - recommended.root.get(n, 0.0))
+            for n in sorted(names)
+        )
+
+    index = min(range(len(ordered)), key=lambda i: moved(ordered[i]))
+    same = moved(ordered[index]) < _SAME
+    return index, "recommended" if same else "nearest to the recommended"
+
+
 def named_mixtures(
     found: EquivalentSet | None, front: tuple[FrontPoint, ...], recommended: Mixture | None
 ) -> dict[str, list[tuple[str, Mixture]]]:
@@ -131,8 +156,10 @@ def named_mixtures(
         examples = [(f"Example {n}", m) for n, m in enumerate(found.examples, 1)]
         shown["equivalents"] = first + examples
     if front:
+        ordered = _ordered(front)
+        chosen, word = _chosen(ordered, recommended)
         shown["front"] = [
-            (f"{n}{', recommended' if p.mixture == recommended else ''}", p.mixture)
-            for n, p in enumerate(_ordered(front), 1)
+            (f"{n}, {word}" if chosen == n - 1 else str(n), p.mixture)
+            for n, p in enumerate(ordered, 1)
         ]
     return shown

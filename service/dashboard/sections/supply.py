@@ -17,9 +17,10 @@ _FARTHEST = 10.0
 def prices_figure(prices: tuple[ShadowPrice, ...]) -> Figure | None:
     """The objective's fall with more tokens of each domain, the dearest first.
 
-    A price is for a billion tokens, or for as many as the runs can speak for.
+    A price is for a billion tokens, or for as many as the runs can speak for. None when no share
+    stands at its cap: then every price is zero.
     """
-    if not prices:
+    if not any(p.binding for p in prices):
         return None
     ordered = sorted(prices, key=lambda p: (-_tried(p).mean, not p.binding))
     whole = all(_tokens(p) == BILLION for p in ordered)
@@ -88,10 +89,7 @@ def _for_a_billion(price: ShadowPrice) -> str:
 
 
 def _caption(ordered: list[ShadowPrice]) -> str:
-    held = [p for p in ordered if p.binding]
-    if not held:
-        return "No share stands at its cap: more text would not change the recommendation."
-    first, *others = held
+    first, *others = [p for p in ordered if p.binding]
     many = "A billion" if _tokens(first) == BILLION else count(_tokens(first))
     if _tried(first).high < 0.00005:
         return f"{many} more tokens of {first.domain} would change nothing that can be seen."

@@ -371,7 +371,7 @@ function front(data, t) {
     ...range(k), axisLabel: { color: t.muted, fontSize: 11, formatter: (v) => v.toFixed(2), showMinLabel: false, showMaxLabel: false, hideOverlap: true }, ...extra,
   });
   return {
-    ...base(t, chosen === null ? ["on the front"] : ["on the front", "recommended"]),
+    ...base(t, chosen === null ? ["on the front"] : ["on the front", data.word]),
     xAxis: axis(0, {}),
     yAxis: axis(1, { nameGap: 44 }),
     series: [
@@ -388,7 +388,7 @@ function front(data, t) {
         },
       },
       dot("on the front", others, hollow(t.accent, t), 10),
-      ...(chosen === null ? [] : [dot("recommended", [chosen], { color: t.accent, opacity: 1 }, 13)]),
+      ...(chosen === null ? [] : [dot(data.word, [chosen], { color: t.accent, opacity: 1 }, 13)]),
     ],
   };
 }
@@ -403,7 +403,7 @@ function parallel(data, t) {
     },
   });
   const others = data.points.map((_, i) => i).filter((i) => i !== data.recommended);
-  const shared = base(t, data.recommended === null ? ["on the front"] : ["on the front", "recommended"]);
+  const shared = base(t, data.recommended === null ? ["on the front"] : ["on the front", data.word]);
   delete shared.grid;
   return {
     ...shared,
@@ -415,7 +415,7 @@ function parallel(data, t) {
     })),
     series: [
       line("on the front", others, { color: t.natural, width: 1.5, opacity: 0.9 }),
-      ...(data.recommended === null ? [] : [line("recommended", [data.recommended], { color: t.accent, width: 3, opacity: 1 })]),
+      ...(data.recommended === null ? [] : [line(data.word, [data.recommended], { color: t.accent, width: 3, opacity: 1 })]),
     ],
   };
 }

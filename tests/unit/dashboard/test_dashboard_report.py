@@ -97,6 +97,14 @@ def test_parts_without_anything_to_say_are_left_out() -> None:
         assert words not in html, words
 
 
+def test_where_no_cap_binds_the_page_says_that_more_text_changes_nothing() -> None:
+    loose = tuple(p.model_copy(update={"binding": False}) for p in a_report().shadow_prices)
+    said = "more text would not change the recommendation"
+    assert said in render_report(a_report(shadow_prices=loose))
+    assert said not in render_report(a_report())
+    assert said not in render_report(a_report(shadow_prices=()))
+
+
 def test_every_part_of_the_defended_answer_is_in_the_text() -> None:
     html = render_report(a_report())
     for said in (

@@ -25,6 +25,7 @@ from dashboard_samples import (
 from scipy import stats
 
 from cuvee.answer import BridgePlan, Diagnosis, EquivalentSet, Interval, RungSummary, SetFit
+from cuvee.mixture import Mixture
 from service.dashboard.report_figures import report_figures
 from service.dashboard.rows import MAX_ROWS, Axis, Marks, rows_data
 from service.dashboard.sections.doctor import doctor_figure
@@ -193,6 +194,17 @@ def test_two_parts_make_a_plane_and_three_make_lines() -> None:
     assert named[chosen][1] == two.recommended
 
 
+def test_a_recommendation_beside_the_front_has_its_nearest_pointed_out() -> None:
+    report = front()
+    assert report.recommended is not None
+    away = {**report.recommended.root}
+    away["plays"], away["code"] = away["plays"] - 0.01, away["code"] + 0.01
+    figure = front_figure(report.front, Mixture(away))
+    assert figure is not None
+    assert figure.caption.endswith("Number 4 is nearest to the recommended.")
+    assert figure.rows[3][0] == "4, nearest to the recommended"
+
+
 def test_a_front_without_the_recommendation_marks_none() -> None:
     figure = front_figure(front().front, None)
     assert figure is not None
@@ -246,11 +258,9 @@ def test_a_cap_that_costs_nothing_is_not_given_a_price() -> None:
     assert figure.caption == "195 K more tokens of math would change nothing that can be seen."
 
 
-def test_without_a_binding_cap_more_text_is_worth_nothing() -> None:
+def test_without_a_binding_cap_there_is_nothing_to_draw() -> None:
     loose = tuple(p.model_copy(update={"binding": False}) for p in shadow_prices())
-    figure = prices_figure(loose)
-    assert figure is not None
-    assert figure.caption.startswith("No share stands at its cap")
+    assert prices_figure(loose) is None
     assert prices_figure(()) is None
 
 
