@@ -66,7 +66,7 @@ def tables(records: Sequence[Record]) -> str:
         ("outliers", ("clean", "planted"), np.median, "Spearman"),
         ("B1", ("regret",), np.mean, "Mean normalised regret"),
         ("B2", ("regret",), np.mean, "Mean normalised regret"),
-        ("time", ("seconds",), np.median, "Seconds"),
+        ("time", ("seconds", "cpu_seconds"), np.median, "Seconds of one proposal"),
     )
     parts = []
     for protocol, values, aggregate, title in shown:
