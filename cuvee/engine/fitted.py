@@ -94,6 +94,8 @@ def fit_model(surrogate: Surrogate, runs: Runs) -> Model | None:
     """A surrogate fitted to runs, remembered by content; None when they are too few for it."""
 
     def make() -> Model | None:
+        if len(runs) == 0:
+            return None
         try:
             return surrogate.fit(runs)
         except EngineError:

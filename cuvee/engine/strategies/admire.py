@@ -28,10 +28,11 @@ from linear_operator.utils.warnings import NumericalWarning
 from scipy.special import log_ndtr
 
 from cuvee.engine.acquisition.cloud import apart, cloud
+from cuvee.engine.memo import digest
 from cuvee.engine.simplex import Array
 from cuvee.engine.strategies.base import Point, Strategy, best_verified, fill, unseen
-from cuvee.engine.strategies.single_fidelity_bo import fit
-from cuvee.engine.surrogates.base import Surrogate
+from cuvee.engine.strategies.single_fidelity_bo import FITS, fit
+from cuvee.engine.surrogates.base import Runs, Surrogate
 from cuvee.engine.surrogates.registry import SURROGATES
 from cuvee.engine.table import Table
 from cuvee.records import Explanation
@@ -64,10 +65,8 @@ class Admire(Strategy):
             start = _START if rung == 0 else _START_BETWEEN
             if table.issued(rung) < start and table.left(rung) > 0:
                 return _random(table, rung, rng)
-        best = best_verified(table)
-        about = table.region.project(table.shares.mean(axis=0) if best is None else best)
-        model = _model(table) if len(table.shares) > 1 else None
-        points = cloud(table, rng, about[None], _CLOUD) if model is not None else np.zeros((0, 0))
+        model = _model(table)
+        points = np.zeros((0, 0)) if model is None else _points(table, rng)
         if model is None or len(points) == 0:
             return fill(table, table.target, rng)
         found: list[tuple[float, int, Array, float]] = []
@@ -92,18 +91,21 @@ class Admire(Strategy):
         return Point(p, rung, reason, acquisition=value_per_cost, explanation=why)
 
     def answer(self, table: Table, fits: Fits, rng: np.random.Generator) -> Array:
-        model = _model(table) if len(table.shares) > 1 else None
+        model = _model(table)
         if model is None:
             return unseen(table, rng)
-        if table.pool is not None:
-            rows = table.pool[table.target]
-        else:
-            best = best_verified(table)
-            about = table.region.project(table.shares.mean(axis=0) if best is None else best)
-            rows = cloud(table, rng, about[None], _CLOUD)
-            rows = np.concatenate([about[None], rows])
+        rows = _points(table, rng) if table.pool is None else table.pool[table.target]
+        if len(rows) == 0:
+            return unseen(table, rng)
         mean, _, _ = _moments(model, table, rows, table.target)
         return np.asarray(rows[np.argmin(mean)])
+
+
+def _points(table: Table, rng: np.random.Generator) -> Array:
+    """Candidates at the target, about the best measured mixture."""
+    best = best_verified(table)
+    about = table.region.project(table.shares.mean(axis=0) if best is None else best)
+    return cloud(table, rng, about[None], _CLOUD)
 
 
 def entropy_gain(mean: Array, sd: Array, rho: Array, lowest: Array) -> Array:
@@ -124,16 +126,20 @@ def entropy_gain(mean: Array, sd: Array, rho: Array, lowest: Array) -> Array:
 
 def _model(table: Table) -> SingleTaskGP | None:
     value = table.goal.value(table.losses)
-    if np.ptp(value) == 0:
+    if len(value) < 2 or np.ptp(value) == 0:
         return None
     keep = np.sort(np.argsort(-table.rung, kind="stable")[:_EVERY])
     x = torch.from_numpy(
         np.concatenate([table.shares[keep], table.cost[table.rung[keep], None]], axis=1)
     )
     y = torch.from_numpy(-value[keep, None])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BotorchWarning)
-        return fit(SingleTaskMultiFidelityGP(x, y, data_fidelities=[x.shape[1] - 1]))
+
+    def make() -> SingleTaskGP:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BotorchWarning)
+            return fit(SingleTaskMultiFidelityGP(x, y, data_fidelities=[x.shape[1] - 1]))
+
+    return FITS.get(digest("admire", Runs.of(x.numpy(), y.numpy())), make)
 
 
 def _at(table: Table, p: Array, rung: int) -> torch.Tensor:

@@ -22,16 +22,20 @@ from linear_operator.utils.errors import NotPSDError
 from linear_operator.utils.warnings import NumericalWarning
 
 from cuvee.engine.acquisition.cloud import cloud
+from cuvee.engine.memo import Memo, digest
 from cuvee.engine.simplex import Array
 from cuvee.engine.strategies.base import Point, Strategy, best_verified, fill, unseen
-from cuvee.engine.surrogates.base import Surrogate
+from cuvee.engine.surrogates.base import Runs, Surrogate
 from cuvee.engine.surrogates.registry import SURROGATES
 from cuvee.engine.table import Table
 
 if TYPE_CHECKING:
     from cuvee.engine.fitted import Fits
 
-__all__ = ["SingleFidelityBo", "fit"]
+__all__ = ["FITS", "SingleFidelityBo", "fit"]
+
+FITS: Memo[SingleTaskGP] = Memo(8)
+"""BoTorch's models, remembered by the runs that they were fitted to."""
 
 _START = 3  # runs before the first fit
 _CLOUD = 384
@@ -64,7 +68,9 @@ class SingleFidelityBo(Strategy):
             return fill(table, table.target, rng)
         seed = int(rng.integers(2**31))
         waits = table.busy[table.waits & (table.busy_rung == table.target)]
-        model = fit(SingleTaskGP(_inputs(x), _outputs(value)))
+        runs = Runs.of(x, value[:, None])
+        key = digest(self.name, runs)
+        model = FITS.get(key, lambda: fit(SingleTaskGP(_inputs(x), _outputs(value))))
         with warnings.catch_warnings():
             _silence()
             acquisition = qLogNoisyExpectedImprovement(
