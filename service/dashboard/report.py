@@ -29,6 +29,10 @@ from service.dashboard.templating import environment, static_text
 __all__ = ["render_report", "report_csp"]
 
 
+_COLOURS = 8
+"""Domains that have a colour of their own."""
+
+
 @cache
 def _style() -> str:
     return static_text("theme.css") + static_text("report.css")
@@ -72,7 +76,7 @@ def render_report(report: Report) -> str:
         "tone": report_tone(report),
         "headline": report_headline(report),
         "recipe": Recipe.from_report(report) if report.domains and not report.refused else None,
-        "names": [domain.name for domain in report.domains],
+        "names": _coloured(report),
         "figures": report_figures(report),
         "models": ModelTable.build(report.fits),
         "matrix": LawMatrix.build(report.fits),
@@ -88,6 +92,12 @@ def render_report(report: Report) -> str:
     }
     context["contents"] = _contents(context)
     return environment().get_template("report.html").render(context)
+
+
+def _coloured(report: Report) -> list[str]:
+    """Domains in the order of their colours; with more of them than colours, the largest first."""
+    largest = sorted(report.domains, key=lambda domain: -domain.recommended.mean)
+    return [d.name for d in (report.domains if len(report.domains) <= _COLOURS else largest)]
 
 
 def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:

@@ -255,20 +255,25 @@ function marks(one, t, names, form) {
   };
   const at = one.values.map((v, i) => v && [v[1], i]).filter(Boolean);
   const spans = one.values.map((v, i) => v && [i, v[0], v[2]]).filter(Boolean);
-  const line = (width, opacity, draw) => ({
+  const spanned = (shape) => ({
     name: one.name, color, type: "custom", z: one.look === "band" ? 1 : 2, data: spans, encode: { x: [1, 2], y: 0 },
     tooltip: { formatter: (p) => told({ value: [0, p.value[0]] }) },
     renderItem: (_, api) => {
       const [x1, y] = api.coord([api.value(1), api.value(0)]);
       const [x2] = api.coord([api.value(2), api.value(0)]);
-      return { type: "line", shape: draw(x1, x2, y), style: { stroke: color, lineWidth: width, lineCap: "round", opacity } };
+      return shape(x1, x2, y);
     },
   });
-  const along = (x1, x2, y) => ({ x1, x2, y1: y, y2: y });
-  if (one.look === "band") return [line(12, 0.28, along)];
-  if (one.look === "tick") return [line(3, 1, (x1, _, y) => ({ x1, x2: x1, y1: y - 9, y2: y + 9 }))];
+  const line = (width, shape) => ({ type: "line", shape, style: { stroke: color, lineWidth: width } });
+  if (one.look === "band") {
+    return [spanned((x1, x2, y) => ({
+      type: "rect", shape: { x: x1, y: y - 6, width: Math.max(x2 - x1, 2), height: 12, r: 2 },
+      style: { fill: color, opacity: 0.28 },
+    }))];
+  }
+  if (one.look === "tick") return [spanned((x1, _, y) => line(3, { x1, x2: x1, y1: y - 9, y2: y + 9 }))];
   return [
-    line(2, 1, along),
+    spanned((x1, x2, y) => line(2, { x1, x2, y1: y, y2: y })),
     {
       name: one.name, type: "scatter", data: at, z: 3, symbol: one.look === "square" ? "rect" : "circle",
       symbolSize: one.look === "square" ? 10 : 11, tooltip: { formatter: told },

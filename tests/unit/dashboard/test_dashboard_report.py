@@ -268,6 +268,18 @@ def test_the_card_shows_the_mixture_itself_and_not_the_middle_of_its_interval() 
     assert row.low == 0.2
 
 
+def test_with_more_domains_than_colours_the_largest_are_coloured() -> None:
+    share = a_report().domains[0]
+    domains = tuple(
+        share.model_copy(update={"name": f"d{n}", "recommended": interval(n / 66, 0.01)})
+        for n in range(12)
+    )
+    html = render_report(a_report(domains=domains))
+    legend = html.split('aria-label="Domains">')[1].split("</ul>")[0]
+    assert re.findall(r"</span>(\w+)</li>", legend) == [f"d{n}" for n in range(11, 3, -1)]
+    assert "4 others" in legend
+
+
 def test_no_mark_of_the_card_falls_off_its_scale() -> None:
     recipe = Recipe.from_report(a_report())
     marks = [x for r in recipe.rows for x in (r.share, r.high or 0, r.natural, r.baseline)]
