@@ -187,7 +187,7 @@ class TestTrust:
 class TestWarmSearch:
     """One domain of a finished swarm is split in two; its runs are worth most of a new swarm."""
 
-    SPLIT = {"d0": 0.6, "d4": 0.4}  # noqa: RUF012
+    SPLIT = {"d0": 0.6, "d5": 0.4}  # noqa: RUF012
 
     def history(
         self, world: World, problem: SearchProblem, runs: int, seed: int, altered: bool | None
@@ -231,18 +231,18 @@ class TestWarmSearch:
         trust = [s.trust for s in reuse_summaries(table, model)]
         return table, model, trust[0] if trust else None
 
-    def test_thirty_per_cent_of_the_runs_do_and_altered_text_is_trusted_less(self) -> None:
+    def test_three_eighths_of_the_runs_do_and_altered_text_is_trusted_less(self) -> None:
         regrets: dict[str, list[float]] = defaultdict(list)
         errors: dict[str, list[float]] = defaultdict(list)
         trusted: dict[str, list[float]] = defaultdict(list)
-        cases = {"cold": (40, None), "few": (12, None), "warm": (12, False), "altered": (12, True)}
-        for seed in range(3):
-            world = power_world(np.random.default_rng(seed), 5, noise=(0.0, 0.01))
+        cases = {"cold": (40, None), "few": (15, None), "warm": (15, False), "altered": (15, True)}
+        for seed in range(4):
+            world = power_world(np.random.default_rng(seed), 6, noise=(0.0, 0.01))
             problem = world.problem((1, 100))
             warm = WarmStart(jobs=("before",), splits={"d0": self.SPLIT})
             spec = problem.spec.model_copy(update={"warm_start": warm})
             problem = problem.model_copy(update={"spec": spec})
-            p = np.random.default_rng(9).dirichlet(np.ones(5), 1000)
+            p = np.random.default_rng(9).dirichlet(np.ones(6), 1000)
             for case, (runs, altered) in cases.items():
                 table, model, trust = self.fitted(
                     problem, self.history(world, problem, runs, seed, altered)
@@ -254,11 +254,11 @@ class TestWarmSearch:
                 regrets[case].append(float(true[np.argmin(said)] - world.objective(world.optimum)))
                 if trust is not None:
                     trusted[case].append(trust)
-        mean = {case: float(np.mean(values)) for case, values in errors.items()}
-        assert mean["warm"] <= 1.25 * mean["cold"]
-        assert mean["warm"] < 0.7 * mean["few"]
-        assert mean["altered"] < 1.3 * mean["few"]  # what is not trusted does little harm
-        assert np.mean(regrets["warm"]) <= np.mean(regrets["cold"]) + 0.005
+        error = {case: float(np.median(values)) for case, values in errors.items()}
+        assert error["warm"] <= 1.2 * error["cold"]
+        assert error["warm"] < 0.7 * error["few"]
+        assert error["altered"] < 1.3 * error["few"]  # what is not trusted does little harm
+        assert np.median(regrets["warm"]) <= np.median(regrets["cold"]) + 0.003
         assert all(
             bad < good - 0.1 for good, bad in zip(trusted["warm"], trusted["altered"], strict=True)
         ), trusted
