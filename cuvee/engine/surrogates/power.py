@@ -27,7 +27,7 @@ from cuvee.engine.surrogates.rungs import Ladder, trust
 
 __all__ = ["Power", "PowerLaws", "fit"]
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 """Of a deviation of ``u`` by one, in units of the mean square of ``y - c``, per run and domain."""
 
 EXPONENT = 0.5  # prior; language models have 0.1 to 1 for losses over data

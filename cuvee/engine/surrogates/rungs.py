@@ -36,7 +36,8 @@ _DISCREPANCY = (
     0.2  # prior standard deviation of what a map misses, over that of the anchor's losses
 )
 _PRIOR_RUNS = 3.0  # how many residuals that prior weighs
-_MISS = 0.1
+_MISS = 0.1  # of the losses' deviation, that a law misses: the unit in which variances are small
+_LEAST_PART = 1e-3  # of the residual variance: neither noise nor discrepancy is ever quite nothing
 _LEVEL_SD = 0.5  # of the mean loss: what is known of a rung's level before it has a run
 _LENGTH = 0.35  # of a discrepancy, in |sqrt(p) - sqrt(q)|; random mixtures are about 0.8 apart
 _SWEEPS = 4  # the residual variance and the slope depend on each other; 4 settle them
@@ -117,8 +118,8 @@ def split_noise(runs: Runs, residual: Array) -> tuple[Array, Array]:
         noise = (np.sum(within**2, axis=0) + residual / 2 / freedom) / (freedom + 1 / freedom)
     else:
         noise = residual / 2
-    noise = np.clip(np.maximum(noise, known), 0.02 * residual, None)
-    return noise, np.maximum(residual - noise, 0.02 * residual)
+    noise = np.maximum(np.maximum(noise, known), _LEAST_PART * residual)
+    return noise, np.maximum(residual - noise, _LEAST_PART * residual)
 
 
 @dataclass(frozen=True)
