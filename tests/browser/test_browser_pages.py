@@ -114,7 +114,9 @@ def test_a_run_is_explained_in_the_table_and_on_its_page(
     expect(row).to_have_count(1)
     row.locator("a").click()
     expect(page.locator("#why h2")).to_have_text("Why this run?")
-    expect(page.locator("#why")).to_contain_text("proxy (rung 1) promised 5.08 times as much as ngram (rung 0)")
+    expect(page.locator("#why")).to_contain_text(
+        "proxy (rung 1) promised 5.08 times as much as ngram (rung 0)"
+    )
     expect(page.locator("#why .alternatives tbody tr").first).to_contain_text("this run")
     assert findings(page) == []
     assert watched.complaints == []
