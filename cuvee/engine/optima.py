@@ -16,7 +16,8 @@ two is the draw's optimum.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Optima:
         """
         if about is None or slope is None:
             about, slope = self.best, self.gradient
-        return _quadratic_minima(self.hessian, slope[None], region, about)[0]
+        return np.asarray(_quadratic_minima(self.hessian, slope[None], region, about)[0])
 
     def mean(self, q: Array) -> Array:
         """The mean at ``(n, m)`` minus that at ``best``, to second order, shape ``(n,)``."""
@@ -224,10 +225,15 @@ def _quadratic_minima(hessian: Array, slope: Array, region: Region, best: Array)
     greatest = float(np.linalg.eigvalsh(hessian)[-1])
     # Without curvature the minimum is at a corner: a step that long reaches it.
     length = 1.0 / max(greatest, 1e-3 * float(np.abs(slope).max()), 1e-12)
-    p = np.tile(best, (len(slope), 1))
+    p: Array = np.tile(best, (len(slope), 1))
+    project: Callable[[Array], Array] = region.project
+    if region.max_active is not None:  # as in ``optimum``: its active domains first, then the rest
+        free = replace(region, max_active=None)
+        p = region.project(_quadratic_minima(hessian, slope, free, best))
+        project = partial(region.project_among, active=p > 0)
     ahead, momentum = p, np.ones(len(slope))
     for _ in range(200):
-        new = region.project(ahead - length * ((ahead - best) @ hessian + slope))
+        new = project(ahead - length * ((ahead - best) @ hessian + slope))
         moved = new - p
         if float(np.abs(moved).max()) < 1e-6:
             break

@@ -6,6 +6,9 @@ laws at once: bootstrap replicates are rows. Floors do not move the minimum, so 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 
 from cuvee.engine.simplex import Array, Region
@@ -37,9 +40,25 @@ def minimise(
     Returns:
         Shape ``(N, m)``.
     """
-    n = len(t)
-    p = np.tile(region.project(start), (n, 1))
+    if region.max_active is None:
+        first = np.tile(region.project(start), (len(t), 1))
+        return _descend(t, w, region.project, first, steps, tolerance)
+    # Which domains are active: the greatest shares of the optimum without that limit. Then the
+    # optimum among them, exact as the objective is convex.
+    free = minimise(t, w, replace(region, max_active=None), start, steps=steps, tolerance=tolerance)
+    first = region.project(free)
+    active = first > 0
+    return _descend(t, w, lambda y: region.project_among(y, active), first, steps, tolerance)
 
+
+def _descend(
+    t: Array,
+    w: Array,
+    project: Callable[[Array], Array],
+    p: Array,
+    steps: int,
+    tolerance: float,
+) -> Array:
     def slope(at: Array) -> Array:
         rise = np.exp(np.minimum(np.einsum("nej,nj->ne", t, at), _T_LIMIT))
         return np.asarray(np.einsum("ne,nej->nj", rise * w, t))
@@ -48,11 +67,11 @@ def minimise(
     size = np.maximum(np.abs(gradient).max(axis=1), 1e-12)
     length = 1.0 / size
     for _ in range(steps):
-        reach = region.project(p - gradient / size[:, None]) - p
+        reach = project(p - gradient / size[:, None]) - p
         active = np.abs(reach).max(axis=1) > tolerance
         if not np.any(active):
             break
-        direction = region.project(p - length[:, None] * gradient) - p
+        direction = project(p - length[:, None] * gradient) - p
         fall = np.sum(gradient * direction, axis=1)
         share = np.where(active, 1.0, 0.0)
         for _ in range(30):
@@ -72,5 +91,5 @@ def minimise(
             change > 1e-30, np.clip(square / np.maximum(change, 1e-30), 1e-6, 1e6), 1.0 / size
         )
         value, gradient = total(t, w, p), new_gradient
-    p = region.project(p)
-    return np.where(p < 1e-12, np.maximum(region.lower, 0.0), p)  # rounding is not a share
+    p = project(p)
+    return np.where(p < 1e-12, 0.0, p)  # rounding is not a share

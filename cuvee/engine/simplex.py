@@ -257,6 +257,10 @@ class Region:
         p = self._project(rows, "shift", np.broadcast_to(self.upper, rows.shape))
         return p if np.ndim(y) == 2 else p[0]
 
+    def project_among(self, y: Array, active: Bools) -> Array:
+        """The nearest points whose active domains are among given ones, all shapes ``(n, m)``."""
+        return self.onto(y, "shift", np.where(active, self.upper, 0.0))
+
     def project_kl(self, y: Array) -> Array:
         """The point ``p`` of the region with least ``KL(p || y)``: shares keep their ratios.
 
