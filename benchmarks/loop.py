@@ -85,12 +85,15 @@ def spend(
 def _next(
     problem: SearchProblem, history: History, seed: int, pool: Sequence[Array] | None
 ) -> Sequence[Proposal]:
-    """A batch below the target, or one run at it."""
+    """A batch below the target, or one run at it.
+
+    The batch is asked for in growing sizes, for what it holds beyond the first run at the target
+    is thrown away. A longer batch begins with the shorter.
+    """
     count = 1
-    if problem.target > 0:
-        cheap = sum(o.rung == 0 for o in history.observations)
-        count = min(max(problem.rungs[0].runs - cheap, 1), _BATCH)
-    proposals = propose(problem, history, seed, count, pool=pool)
-    if proposals and proposals[0].rung == problem.target:
-        return proposals[:1]
-    return [q for q in proposals if q.rung != problem.target]
+    while True:
+        found = propose(problem, history, seed, count, pool=pool)
+        below = [q for q in found if q.rung != problem.target]
+        if count == _BATCH or len(below) < count:
+            return below or found[:1]
+        count *= 2

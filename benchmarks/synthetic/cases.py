@@ -55,7 +55,8 @@ class Case:
 
     Attributes:
         build: A world by its seed.
-        runs: Most runs by rung, the last the target.
+        runs: Most runs by rung, the last the target. The cheap rung has what RegMix's trees, which
+            cannot split fewer than 40, need.
         costs: Of one run, by rung, in units of one at the target.
         budgets: When an answer is asked for, same unit.
     """
@@ -77,37 +78,37 @@ def _log_linear(seed: int, m: int, active: int, sets: int, noise: tuple[float, .
 _NOISE = (0.01, 0.01)
 
 CASES: dict[str, Case] = {
-    "optimum inside, 5 domains": Case(lambda s: _log_linear(s, 5, 5, 5, _NOISE), (32, 16)),
-    "optimum on a face, 8 domains": Case(lambda s: _log_linear(s, 8, 4, 8, _NOISE), (32, 16)),
+    "optimum inside, 5 domains": Case(lambda s: _log_linear(s, 5, 5, 5, _NOISE), (96, 16)),
+    "optimum on a face, 8 domains": Case(lambda s: _log_linear(s, 8, 4, 8, _NOISE), (96, 16)),
     "interactions, 6 domains": Case(
-        lambda s: interaction_world(np.random.default_rng(s), 6, noise=_NOISE), (32, 16)
+        lambda s: interaction_world(np.random.default_rng(s), 6, noise=_NOISE), (96, 16)
     ),
     "steep faces, 3 domains": Case(
-        lambda s: power_world(np.random.default_rng(s), 3, noise=_NOISE), (16, 16)
+        lambda s: power_world(np.random.default_rng(s), 3, noise=_NOISE), (64, 16)
     ),
     "steep faces, 6 domains": Case(
-        lambda s: power_world(np.random.default_rng(s), 6, noise=_NOISE), (32, 16)
+        lambda s: power_world(np.random.default_rng(s), 6, noise=_NOISE), (96, 16)
     ),
     "noise of 0.05, 6 domains": Case(
-        lambda s: power_world(np.random.default_rng(s), 6, noise=(0.05, 0.05)), (32, 16)
+        lambda s: power_world(np.random.default_rng(s), 6, noise=(0.05, 0.05)), (96, 16)
     ),
     "biased low rung, 6 domains": Case(
-        lambda s: power_world(np.random.default_rng(s), 6, noise=_NOISE, low="biased"), (32, 16)
+        lambda s: power_world(np.random.default_rng(s), 6, noise=_NOISE, low="biased"), (96, 16)
     ),
     "useless low rung, 6 domains": Case(
-        lambda s: power_world(np.random.default_rng(s), 6, noise=_NOISE, low="useless"), (32, 16)
+        lambda s: power_world(np.random.default_rng(s), 6, noise=_NOISE, low="useless"), (96, 16)
     ),
     "three rungs, 6 domains": Case(
         lambda s: power_world(np.random.default_rng(s), 6, noise=(0.01, 0.01, 0.01)),
-        (64, 8, 16),
+        (96, 8, 16),
         (0.001, 0.06, 1.0),
     ),
-    "17 domains": Case(lambda s: _log_linear(s, 17, 6, 13, _NOISE), (64, 16)),
-    "40 domains": Case(lambda s: _log_linear(s, 40, 8, 13, _NOISE), (96, 16)),
-    "100 domains": Case(lambda s: _log_linear(s, 100, 10, 10, _NOISE), (96, 16)),
+    "17 domains": Case(lambda s: _log_linear(s, 17, 6, 13, _NOISE), (128, 16)),
+    "40 domains": Case(lambda s: _log_linear(s, 40, 8, 13, _NOISE), (192, 16)),
+    "100 domains": Case(lambda s: _log_linear(s, 100, 10, 10, _NOISE), (192, 16)),
 }
 
 
 def with_text(corpora: Path) -> dict[str, Case]:
     """The cases and, from a folder with one prepared corpus, the n-gram models of its text."""
-    return CASES | {TEXT: Case(lambda s: text_world(corpora, s), (32, 16))}
+    return CASES | {TEXT: Case(lambda s: text_world(corpora, s), (96, 16))}
