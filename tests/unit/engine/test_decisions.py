@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import get_args
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from cuvee.answer import Interval, Recommendation, Report
+from cuvee.answer import GuardrailReport, Interval, Recommendation, Report
 from cuvee.engine import build_report, plan_verification, propose, recommend, should_stop
 from cuvee.engine.problems import World, log_linear_world, power_world, run_search
 from cuvee.engine.verify import differences
 from cuvee.mixture import Mixture
 from cuvee.records import History, PendingRun, Proposal, SearchProblem
-from cuvee.spec import Bound, Constraints, GroupBound, Verification
+from cuvee.spec import (
+    Bound,
+    Constraints,
+    GroupBound,
+    Guardrail,
+    Objective,
+    StrategyName,
+    Verification,
+)
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def world_of(seed: int = 1, m: int = 4, noise: float = 0.01) -> World:
     return power_world(np.random.default_rng(seed), m, noise=(0.0, noise))
+
+
+def with_spec(problem: SearchProblem, **changed: object) -> SearchProblem:
+    return problem.model_copy(update={"spec": problem.spec.model_copy(update=changed)})
 
 
 def report_of(problem: SearchProblem, history: History, recommendation: Recommendation) -> Report:
@@ -145,8 +158,104 @@ class TestRecommend:
         for seed in range(5):
             problem = flat.problem((8, 14))
             answer = recommend(problem, run_search(flat, problem, seed), seed)
-            refusals += answer.refused is not None and "hardly better than the mean" in answer.refused
+            refusals += (
+                answer.refused is not None and "hardly better than the mean" in answer.refused
+            )
         assert refusals >= 4
+
+    def test_guardrails_hold_in_the_answer_of_a_strategy_that_knows_none(self) -> None:
+        world = world_of(m=5)
+        problem = world.problem((24, 16))
+        history = run_search(world, problem, 1)
+        free = recommend(problem, history, 1)
+        assert free.mixture is not None
+        rise = {
+            e: free.predicted[e].mean
+            - float(world.losses(np.array(problem.baseline.shares(world.names)), 1)[i])
+            for i, e in enumerate(problem.eval_sets)
+        }
+        worst = max(rise, key=lambda e: rise[e])
+        guarded = with_spec(problem, guardrails=(Guardrail(eval_set=worst, max_increase=0.0),))
+        answer = recommend(guarded, history, 1)
+        assert rise[worst] > 0.05, "the free answer breaks it"
+        assert answer.mixture is not None
+        (report,) = answer.guardrails
+        assert report.holds
+        assert report.chance >= 0.9
+        assert any("would not hold the guardrails" in note for note in answer.notes)
+        assert answer.objective is not None
+        assert free.objective is not None
+        assert answer.objective.mean >= free.objective.mean - 1e-9
+        p = np.array(answer.mixture.shares(world.names))
+        base = np.array(problem.baseline.shares(world.names))
+        e = problem.eval_sets.index(worst)
+        assert world.losses(p, 1)[e] - world.losses(base, 1)[e] < 0.02
+
+    def test_guardrails_without_a_measured_baseline_are_refused(self) -> None:
+        world = world_of()
+        problem = world.problem((8, 12))
+        history = run_search(world, problem, 1)
+        kept = tuple(o for o in history.observations if o.mixture != problem.baseline)
+        guarded = with_spec(problem, guardrails=(Guardrail(eval_set="d0"),))
+        answer = recommend(guarded, History(observations=kept), 1)
+        assert answer.mixture is None
+        assert answer.refused is not None
+        assert "baseline has not been measured at the target rung" in answer.refused
+        assert recommend(problem, History(observations=kept), 1).mixture is not None
+
+    @pytest.mark.parametrize("strategy", get_args(StrategyName))
+    def test_every_strategy_has_a_whole_answer(self, strategy: StrategyName) -> None:
+        world = world_of()
+        length = 2 * sum(world.tokens)
+        constraints = Constraints(target_tokens=length)
+        problem = world.problem((16, 12), constraints=constraints)
+        history = run_search(world, problem, 1)
+        problem = with_spec(problem, strategy=strategy)
+        answer = recommend(problem, history, 1)
+        assert answer.refused is None
+        assert answer.mixture is not None
+        assert problem.feasible().violations(answer.mixture, slack=1e-6) == []
+        assert answer.equivalents is not None
+        assert answer.calibration is not None
+        assert len(answer.calibration.measured) == sum(f.runs for f in answer.fits) / 4
+        assert [p.reference for p in answer.plan] == ["baseline"]
+        assert {p.domain for p in answer.shadow_prices} == {
+            d for d, n in zip(world.names, world.tokens, strict=True) if 4 * n < length
+        }
+        for name, share in answer.shares.items():
+            assert share.low <= share.mean <= share.high
+            assert answer.equivalents.ranges[name].mean == pytest.approx(share.mean)
+
+    @pytest.mark.parametrize("kind", ["worst_excess", "pareto"])
+    def test_objectives_of_every_kind_are_answered(self, kind: str) -> None:
+        world = world_of()
+        objective = (
+            Objective(kind="worst_excess", reference={"d0": 2.0, "d1": 2.1, "d2": 2.0})
+            if kind == "worst_excess"
+            else Objective(kind="pareto", parts={"a": {"d0": 1, "d1": 1}, "b": {"d2": 1}})
+        )
+        plain = world.problem((16, 16))
+        history = run_search(world, plain, 1)  # runs know nothing of the objective
+        spec = plain.spec.model_copy(update={"objective": objective, "strategy": "multi_fidelity"})
+        problem = SearchProblem.build(spec, world.manifest())
+        answer = recommend(problem, history, 1)
+        assert answer.mixture is not None
+        assert answer.objective is not None
+        p = np.array(answer.mixture.shares(world.names))
+        truth = problem.objective(
+            World(**{**vars(world), "noise": np.zeros(2)}).measure(answer.mixture, 1, 0)
+        )
+        width = answer.objective.high - answer.objective.low
+        assert abs(answer.objective.mean - truth) < width + 0.02
+        assert set(answer.gain) == {"baseline", "natural", "uniform"}
+        assert (len(answer.front) >= 2) == (kind == "pareto")
+        best = min(problem.objective(o.losses) for o in history.observations if o.rung == 1)
+        assert truth < best + 0.03
+        history = verify(world, problem, history, answer)
+        report = report_of(problem, history, answer)
+        assert report.measured_objective is not None
+        assert report.measured_objective.mean == pytest.approx(truth, abs=0.03)
+        assert np.all(p >= 0)
 
 
 class TestStopping:
@@ -265,6 +374,59 @@ class TestVerification:
 
 
 class TestReport:
+    def test_what_was_recommended_is_in_the_report_and_guardrails_are_measured(self) -> None:
+        world = world_of(m=5)
+        problem = with_spec(
+            world.problem((24, 14)),
+            guardrails=tuple(Guardrail(eval_set=e, max_increase=0.5) for e in ("d3", "d0")),
+        )
+        history = run_search(world, problem, 1)
+        answer = recommend(problem, history, 1)
+        assert answer.mixture is not None
+        before = report_of(problem, history, answer)
+        assert before.guardrails == answer.guardrails
+        history = verify(world, problem, history, answer)
+        report = report_of(problem, history, answer)
+        for field in ("equivalents", "shadow_prices", "calibration", "plan", "front", "bridges"):
+            assert getattr(report, field) == getattr(answer, field)
+        assert [g.eval_set for g in report.guardrails] == ["d3", "d0"]
+        p = np.array(answer.mixture.shares(world.names))
+        base = np.array(problem.baseline.shares(world.names))
+        for g in report.guardrails:
+            e = problem.eval_sets.index(g.eval_set)
+            rise = world.losses(p, 1)[e] - world.losses(base, 1)[e]
+            assert g.measured is not None
+            assert g.measured.mean == pytest.approx(rise, abs=0.03)
+            assert g.holds == (rise < 0.5)
+        ngram, _ = report.rungs
+        assert ngram.modelled is not None
+        assert ngram.modelled.mean > 0.5
+
+    def test_a_broken_guardrail_is_in_the_verdict(self) -> None:
+        world = world_of(m=5)
+        problem = world.problem((24, 14))
+        history = run_search(world, problem, 1)
+        answer = recommend(problem, history, 1)
+        assert answer.mixture is not None
+        p = np.array(answer.mixture.shares(world.names))
+        base = np.array(problem.baseline.shares(world.names))
+        rise = world.losses(p, 1) - world.losses(base, 1)
+        worst = problem.eval_sets[int(np.argmax(rise))]
+        guardrail = Guardrail(eval_set=worst, max_increase=0.0)
+        said = GuardrailReport(
+            eval_set=worst,
+            max_increase=0.0,
+            increase=Interval(mean=-0.1, low=-0.2, high=0.0),
+            chance=0.95,
+            holds=True,
+        )
+        problem = with_spec(problem, guardrails=(guardrail,))
+        answer = answer.model_copy(update={"guardrails": (said,)})
+        report = report_of(problem, verify(world, problem, history, answer), answer)
+        assert f"It breaks the guardrail of {worst}" in report.verdict
+        assert not report.guardrails[0].holds
+        assert "beats the baseline" in report.verdict, "and yet that is true as well"
+
     def test_a_verified_gain_is_the_verdict(self) -> None:
         world = world_of(m=5)
         checks = Verification(references=("baseline", "natural", "uniform"))
