@@ -12,6 +12,7 @@ from cuvee.engine.strategies import STRATEGIES
 from cuvee.engine.surrogates.base import Model
 from cuvee.engine.surrogates.default import Chosen
 from cuvee.engine.surrogates.multi_fidelity import MultiFidelityModel
+from cuvee.engine.surrogates.warped import WarpedModel
 from cuvee.engine.table import Table
 
 __all__ = ["reuse_summaries", "set_fits"]
@@ -72,8 +73,9 @@ def reuse_summaries(table: Table, model: Model) -> tuple[ReuseSummary, ...]:
     earlier = table.earlier
     if earlier is None:
         return ()
-    candidates = model.models.values() if isinstance(model, Chosen) else (model,)
-    coupled = next((c for c in candidates if isinstance(c, MultiFidelityModel)), None)
+    candidates = tuple(model.models.values()) if isinstance(model, Chosen) else (model,)
+    plain = (c.inner if isinstance(c, WarpedModel) else c for c in candidates)
+    coupled = next((c for c in plain if isinstance(c, MultiFidelityModel)), None)
     if coupled is None:
         return tuple(
             summary.model_copy(

@@ -91,6 +91,8 @@ def trust(runs: Runs) -> Array:
     A known variance counts against a tenth of the losses' deviation, about what a law misses
     anyway; a measurement that screening has muted weighs next to nothing.
     """
+    if not len(runs):
+        return np.ones_like(runs.variance)
     muted = runs.variance > runs.y.var(axis=0)
     plain = np.where(muted, np.nan, runs.y)
     spread = np.nanstd(plain, axis=0) if not np.all(muted, axis=0).any() else runs.y.std(axis=0)

@@ -35,11 +35,12 @@ _LEAST_SD = 1e-6  # of the level: where all losses of a set are equal
 
 @dataclass(frozen=True)
 class WarpedModel(Model):
-    """The model of the logarithms, and the floors ``(R, E)`` of the rungs."""
+    """The model of the logarithms; floors of the rungs ``(R, E)`` and of the runs ``(K, E)``."""
 
     runs: Runs
     inner: Model
     floor: Array
+    below: Array
 
     def mean(self, p: Array, rung: int) -> Array:
         """The median, which is the mean to first order."""
@@ -55,11 +56,11 @@ class WarpedModel(Model):
     def loo(self) -> Loo:
         left = self.inner.loo()
         rise = np.exp(np.minimum(left.mean, _MOST))
-        return Loo(self.floor[self.runs.rung] + rise, rise**2 * left.var)
+        return Loo(self.below + rise, rise**2 * left.var)
 
     def noise(self, rung: int) -> Array:
         """At a mixture like the median run of the rung: the noise differs from place to place."""
-        here = self.runs.y[self.runs.rung == rung]
+        here = self.runs.y[(self.runs.rung == rung) & (self.runs.task == 0)]
         rise = here if len(here) else self.mean(self.runs.x, rung)
         return np.asarray(np.median(rise - self.floor[rung], axis=0) ** 2 * self.inner.noise(rung))
 
@@ -88,19 +89,28 @@ class Warped(Surrogate):
         alone = np.all(own == runs.target) and not np.any(runs.task)
         law = None if alone else self.law.fit(runs)
         floor = np.array([_floor(runs, law, rung) for rung in range(runs.rungs)])
-        gap = runs.y - floor[runs.rung]
+        below = floor[runs.rung]
+        for task, rung in {pair for pair in zip(runs.task, runs.rung, strict=True) if pair[0]}:
+            rows = (runs.task == task) & (runs.rung == rung)
+            below[rows] = _under(runs.y[rows])  # another job's losses have a level of their own
+        gap = runs.y - below
         logs = replace(runs, y=np.log(gap), variance=runs.variance / gap**2)
-        return WarpedModel(runs, self.inner.fit(logs), floor)
+        return WarpedModel(runs, self.inner.fit(logs), floor, below)
 
 
 def _floor(runs: Runs, law: Model | None, rung: int) -> Array:
     """The floor of one rung, shape ``(E,)``; without a law, from its own runs."""
-    here = runs.rung == rung
+    here = (runs.rung == rung) & (runs.task == 0)
     if not np.any(here) and rung != runs.target:
         return np.zeros(runs.y.shape[1])  # never asked about
     losses = runs.y[here]
     if law is not None:
         elsewhere = law.mean(runs.x[~here & (runs.task == 0)], rung)
         losses = np.concatenate([losses, elsewhere])
+    return _under(losses)
+
+
+def _under(losses: Array) -> Array:
+    """Shape ``(E,)`` from losses ``(n, E)``."""
     spread = np.maximum(losses.std(axis=0), _LEAST_SD * np.abs(losses).mean(axis=0))
     return np.asarray(losses.min(axis=0) - BELOW * spread)
