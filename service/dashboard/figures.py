@@ -1,7 +1,7 @@
 """What a chart is: data for the script, a caption that states the finding, a table for everyone.
 
 Builders are pure functions from records to figures. ``kind`` names the drawing function in
-``static/charts.js``; ``data`` is all that it gets, JSON values only.
+``static/plots.js``; ``data`` is all that it gets, JSON values only.
 """
 
 from __future__ import annotations
