@@ -39,7 +39,8 @@ _WORTH = 0.05
 def swarm_size(table: Table) -> int:
     """Runs of the lowest rung's design, before anything is learned from them.
 
-    Where the lowest rung is the target, half of its budget, at most ``m + 3``.
+    Where the lowest rung is the target, half of its budget, at most ``m + 3``. Runs of earlier jobs
+    at that rung take the place of up to two thirds.
     """
     rung, m = table.problem.rungs[0], table.region.dimension
     if table.target == 0:
@@ -48,6 +49,8 @@ def swarm_size(table: Table) -> int:
     least = max(_SWARM_LEAST[0], _SWARM_LEAST[1] * (m + 1))
     most = max(_SWARM_MOST[0], _SWARM_MOST[1] * (m + 1))
     size = int(np.clip(_SWARM_SHARE * budget, least, most))
+    if table.earlier is not None:  # as many again from before, but some of ours to trust them by
+        size = max(size // 3, size - int(np.sum(table.earlier.rung == 0)))
     return min(rung.runs, size, max(1, int(budget / 2)))
 
 
