@@ -234,14 +234,6 @@ class Region:
         ways = np.random.default_rng(0).normal(scale=10.0, size=(32, self.dimension))
         return float(np.ptp(self.project(ways), axis=0).max())
 
-    def corners(self) -> Array:
-        """For each domain a mixture with (nearly) the most of it and one with the least, rest even.
-
-        Shape ``(2 m, m)``. Not vertices: the others share what is left as evenly as they may.
-        """
-        eye = np.eye(self.dimension)
-        return self.project(np.concatenate([10.0 * eye, -10.0 * eye]))
-
     def project(self, y: Array) -> Array:
         """The nearest point of the region in Euclidean distance.
 
