@@ -262,7 +262,9 @@ class TestStopping:
     def test_it_goes_on_then_waits_then_stops_and_says_why(self) -> None:
         world = world_of()
         problem = world.problem((4, 6))
-        assert should_stop(problem, History()).reason == "4 ngram runs left in the budget"
+        assert (
+            should_stop(problem, History()).reason == "4 ngram and 6 proxy runs left in the budget"
+        )
         history = run_search(world, problem, 1)
         last = history.observations[-1]
         waiting = PendingRun(
