@@ -93,6 +93,8 @@ def trust(runs: Runs) -> Array:
     """
     if not len(runs):
         return np.ones_like(runs.variance)
+    if len(runs) == 0:
+        return np.ones(runs.y.shape)
     muted = runs.variance > runs.y.var(axis=0)
     plain = np.where(muted, np.nan, runs.y)
     spread = np.nanstd(plain, axis=0) if not np.all(muted, axis=0).any() else runs.y.std(axis=0)
