@@ -17,6 +17,7 @@ from cuvee.engine.problems import World, power_world
 from cuvee.engine.propose import propose
 from cuvee.engine.reuse import Earlier, express
 from cuvee.engine.surrogates.multi_fidelity import MultiFidelityGp, MultiFidelityModel
+from cuvee.engine.surrogates.registry import SURROGATES
 from cuvee.engine.table import Table
 from cuvee.mixture import Mixture
 from cuvee.records import EarlierRun, EvalLoss, History, Proposal, SearchProblem
@@ -230,6 +231,21 @@ class TestWarmSearch:
         model = MultiFidelityGp().fit(table.runs)
         trust = [s.trust for s in reuse_summaries(table, model)]
         return table, model, trust[0] if trust else None
+
+    def test_the_default_surrogate_says_how_far_it_trusts(self) -> None:
+        world = power_world(np.random.default_rng(0), 6, noise=(0.0, 0.01))
+        problem = world.problem((1, 100))
+        warm = WarmStart(jobs=("before",), splits={"d0": self.SPLIT})
+        spec = problem.spec.model_copy(update={"warm_start": warm})
+        problem = problem.model_copy(update={"spec": spec})
+        trusted = []
+        for altered in (False, True):
+            table = Table.build(problem, self.history(world, problem, 12, 0, altered))
+            (summary,) = reuse_summaries(table, SURROGATES["default"].fit(table.runs))
+            assert (summary.used, summary.expressed) == (60, 60)
+            assert summary.trust is not None
+            trusted.append(summary.trust)
+        assert trusted[1] < trusted[0] - 0.1
 
     def test_three_eighths_of_the_runs_do_and_altered_text_is_trusted_less(self) -> None:
         regrets: dict[str, list[float]] = defaultdict(list)
