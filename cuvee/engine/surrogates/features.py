@@ -42,7 +42,7 @@ class Features:
         return cls(torch.from_numpy(low), torch.from_numpy(wide))
 
     def __call__(self, p: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
-        """Features of ``(n, m)`` or ``(E, n, m)`` mixtures for exponents ``(E,)``, ``(E, n, m)``."""
+        """Features ``(E, n, m)`` of mixtures ``(n, m)`` or ``(E, n, m)`` by exponents ``(E,)``."""
         a = exponent[:, None, None]
         low = _power(self.low, a)
         return (_power(p, a) - low) / (_power(self.high, a) - low)

@@ -89,7 +89,11 @@ def cholesky(covariance: torch.Tensor) -> torch.Tensor:
 
 
 def minimize(
-    value_and_gradient: Callable[[Array], tuple[Array, Array]], start: Array, *, evaluations: int
+    value_and_gradient: Callable[[Array], tuple[Array, Array]],
+    start: Array,
+    *,
+    evaluations: int,
+    tolerance: float = 1e-3,
 ) -> Array:
     """Limited-memory BFGS for ``E`` independent functions that are evaluated together.
 
@@ -100,6 +104,7 @@ def minimize(
         value_and_gradient: Takes points ``(E, P)`` to values ``(E,)`` and gradients ``(E, P)``.
         start: Shape ``(E, P)``.
         evaluations: How many calls are made at most.
+        tolerance: Stop when a step gains less in every function.
 
     Returns:
         The best points found, shape ``(E, P)``.
@@ -133,7 +138,7 @@ def minimize(
         here = np.where(good[:, None], trial, here)
         value = np.where(good, new_value, value)
         gradient = np.where(good[:, None], new_gradient, gradient)
-        if np.all(gained < 1e-5):
+        if np.all(gained < tolerance):
             break
         # The step to the minimum of the parabola through what is known, within reason.
         rise = np.where(np.isfinite(new_value), new_value - value - step * slope, np.inf)

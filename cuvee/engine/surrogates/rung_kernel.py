@@ -137,7 +137,8 @@ class RungKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         slope, scale, own = self.slope, self.scale, self.discrepancy
         narrow = (-2.0 * self.theta[:, self.domains + 2]).exp()
         left, right = _level(x1), _level(x2)
-        a, b = self._scaled(x1), self._scaled(x2)
+        a = self._scaled(x1)
+        b = a if x2 is x1 else self._scaled(x2)
         law = self.trust[:, None] * x1[..., self.domains], x2[..., self.domains].expand(len(a), -1)
         if diag:
             squares = ((a - b) ** 2).sum(-1)
@@ -173,7 +174,8 @@ def _prior(domains: int, levels: Levels) -> MultivariateNormalPrior:
 
     Lengths share an unknown mean, ``log l_j ~ N(mu, 0.9^2)``, ``mu ~ N(sqrt(2) + log(m) / 2, 3)``
     (its location after Hvarfner et al. 2024, arXiv 2402.02229), here integrated out: domains are
-    alike until the runs say otherwise. The noise of the levels is tied in the same way.
+    alike until the runs say otherwise. The noise of the levels is tied in the same way. The
+    variance of a level's own part is left wide: from a rung that follows to one that says nothing.
     """
     count = len(levels)
     size = domains + _GLOBAL + 3 * count
@@ -188,12 +190,12 @@ def _prior(domains: int, levels: Levels) -> MultivariateNormalPrior:
     cov[law, law] = 1.0
     noise = slice(domains + _GLOBAL, domains + _GLOBAL + count)
     loc[noise] = -3.0
-    cov[noise, noise] = 0.5**2 * torch.eye(count) + 1.0
+    cov[noise, noise] = 0.7**2 * torch.eye(count) + 1.0
     for level, (task, rung) in enumerate(levels.pairs):
         slope = domains + _GLOBAL + count + level
         own = slope + count
         loc[slope] = -0.7 if rung > levels.pairs[levels.base][1] else 0.0
         cov[slope, slope] = 0.7**2
-        loc[own] = -3.0 if task == 0 else -2.0
-        cov[own, own] = 1.5**2
+        loc[own] = -2.5 if task == 0 else -1.5
+        cov[own, own] = 2.5**2
     return MultivariateNormalPrior(loc, cov)
