@@ -214,7 +214,34 @@ def _covariance(kernel: RungKernel, inputs: torch.Tensor, known: torch.Tensor) -
 def _maximise(
     kernel: RungKernel, inputs: torch.Tensor, y: torch.Tensor, known: torch.Tensor
 ) -> None:
-    """Set the kernel's hyperparameters to the mode of their posterior.
+    """Set the kernel's hyperparameters to the mode of their posterior."""
+    sets = len(y)
+    start = kernel.theta.detach().clone()
+    start[:, : kernel.domains] -= 1.0
+    if len(kernel.levels) > 1:
+        # The likelihood has two summits where rungs differ: "they share little", and "they share
+        # all but noise". A search from each side settles which is the higher, set by set.
+        twice = RungKernel(kernel.features, kernel.levels, 2 * sets)
+        both = start.repeat(2, 1)
+        for side, own in enumerate(_OWN):
+            both[side * sets : (side + 1) * sets, -len(kernel.levels) :] = own
+        copies = inputs if inputs.dim() == 2 else inputs.repeat(2, 1, 1)
+        value = _climb(twice, copies, y.repeat(2, 1), known.repeat(2, 1), both, _SCOUTS)
+        better = value.reshape(2, sets).argmin(axis=0) * sets + np.arange(sets)
+        start = twice.theta.detach()[torch.from_numpy(better)]
+    _climb(kernel, inputs, y, known, start, _EVALUATIONS)
+    kernel.requires_grad_(False)
+
+
+def _climb(
+    kernel: RungKernel,
+    inputs: torch.Tensor,
+    y: torch.Tensor,
+    known: torch.Tensor,
+    start: torch.Tensor,
+    evaluations: int,
+) -> Array:
+    """Move the kernel's ``theta`` from ``start`` uphill; minus the log posteriors, shape ``(E,)``.
 
     The search is in the coordinates in which the prior is standard normal: what the runs do not
     tell has unit curvature there, and few steps suffice.
@@ -222,35 +249,16 @@ def _maximise(
     prior = kernel.theta_prior
     root = torch.linalg.cholesky(prior.covariance_matrix)
 
-    def set_theta(z: Array) -> None:
-        kernel.theta.data = prior.loc + torch.from_numpy(z) @ root.mT
-
     def value_and_gradient(z: Array) -> tuple[Array, Array]:
-        set_theta(z)
+        kernel.theta.data = prior.loc + torch.from_numpy(z) @ root.mT
         loss = negative_log_likelihood(_covariance(kernel, inputs, known), y)
         (gradient,) = torch.autograd.grad(loss.sum(), kernel.theta)
         value = loss.detach().numpy() + 0.5 * np.sum(z * z, axis=1)
         return value, np.asarray((gradient @ root).numpy() + z)
 
-    def from_theta(theta: torch.Tensor) -> Array:
-        z = torch.linalg.solve_triangular(root, (theta - prior.loc).mT, upper=False)
-        return np.asarray(z.mT.numpy())
-
-    start = prior.loc.expand(len(y), -1).clone()
-    start[:, : kernel.domains] -= 1.0
-    if len(kernel.levels) > 1:
-        # The likelihood has two summits where rungs differ: "they share little", and "they share
-        # all but noise". A search from each side settles which is the higher, set by set.
-        sides = []
-        for own in _OWN:
-            start[:, -len(kernel.levels) :] = own
-            sides.append(minimize(value_and_gradient, from_theta(start), evaluations=_SCOUTS))
-        values = np.stack([value_and_gradient(side)[0] for side in sides])
-        first = np.stack(sides)[np.argmin(values, axis=0), np.arange(len(start))]
-    else:
-        first = from_theta(start)
-    set_theta(minimize(value_and_gradient, first, evaluations=_EVALUATIONS))
-    kernel.requires_grad_(False)
+    whitened = torch.linalg.solve_triangular(root, (start - prior.loc).mT, upper=False).mT
+    best = minimize(value_and_gradient, whitened.numpy(), evaluations=evaluations)
+    return value_and_gradient(best)[0]
 
 
 def _standard(y: Array, levels: Levels) -> tuple[Array, Array]:
