@@ -191,9 +191,15 @@ class TestWarmSearch:
     SPLIT = {"d0": 0.6, "d5": 0.4}  # noqa: RUF012
 
     def history(
-        self, world: World, problem: SearchProblem, runs: int, seed: int, altered: bool | None
+        self,
+        world: World,
+        problem: SearchProblem,
+        runs: int,
+        seed: int,
+        altered: bool | None,
+        before: int = 60,
     ) -> History:
-        """``runs`` at random of this job, and unless ``altered`` is None, 60 of the earlier one."""
+        """``runs`` at random of this job, and unless ``altered`` is None, of the earlier one."""
         rng = np.random.default_rng(seed)
         own = tuple(
             world.observe(
@@ -203,13 +209,13 @@ class TestWarmSearch:
         )
         if altered is None:
             return History(observations=own)
-        before = world
+        swarm = world
         if altered:  # d1 was other text: it helped each set as much as it now helps another
             t = world.t.copy()
             t[:, :, 1] = np.roll(t[:, :, 1], 1, axis=1)
-            before = replace(world, t=t)
+            swarm = replace(world, t=t)
         earlier = []
-        for i in range(60):
+        for i in range(before):
             mixture = drawn(rng, world.names[:-1])
             full = Mixture.from_weights(
                 dict(mixture.root) | {n: mixture["d0"] * s for n, s in self.SPLIT.items()}
@@ -219,7 +225,7 @@ class TestWarmSearch:
                     i,
                     mixture.root,
                     rung=problem.rungs[-1],
-                    losses=before.measure(full, 1, 1000 + i),
+                    losses=swarm.measure(full, 1, 1000 + i),
                 )
             )
         return History(observations=own, earlier=tuple(earlier))
@@ -240,9 +246,9 @@ class TestWarmSearch:
         problem = problem.model_copy(update={"spec": spec})
         trusted = []
         for altered in (False, True):
-            table = Table.build(problem, self.history(world, problem, 12, 0, altered))
+            table = Table.build(problem, self.history(world, problem, 10, 0, altered, before=25))
             (summary,) = reuse_summaries(table, SURROGATES["default"].fit(table.runs))
-            assert (summary.used, summary.expressed) == (60, 60)
+            assert (summary.used, summary.expressed) == (25, 25)
             assert summary.trust is not None
             trusted.append(summary.trust)
         assert trusted[1] < trusted[0] - 0.1
