@@ -54,6 +54,10 @@ follows its runs through all its parameters and knows nothing of it (0.952 would
 
 _SWEEPS = 100
 
+_ROUNDS, _MANY = 5, 100
+"""Rounds of screening; with more runs than ``_MANY`` one, for each is a fit of the process: it takes
+seconds, and one wrong run among hundreds bends little."""
+
 
 def scored_rung(runs: Runs) -> int:
     """The rung whose runs judge: the highest with ``LEAST`` runs, else the one with most."""
@@ -197,7 +201,7 @@ class Default(Surrogate):
         suspect = np.zeros(runs.y.shape, dtype=bool)
         for process in self.processes:
             try:
-                screened = screen(process, runs)
+                screened = screen(process, runs, rounds=_ROUNDS if len(runs) <= _MANY else 1)
             except EngineError as error:
                 refused.append(str(error))
                 continue

@@ -36,6 +36,7 @@ _DISCREPANCY = (
     0.2  # prior standard deviation of what a map misses, over that of the anchor's losses
 )
 _PRIOR_RUNS = 3.0  # how many residuals that prior weighs
+_OWN = 1.5  # runs, over the least, before a rung above another is fitted on its own
 _MISS = 0.1  # of the losses' deviation, that a law misses: the unit in which variances are small
 _LEAST_PART = 1e-3  # of the residual variance: neither noise nor discrepancy is ever quite nothing
 _LEVEL_SD = 0.5  # of the mean loss: what is known of a rung's level before it has a run
@@ -215,7 +216,11 @@ class Ladder(Surrogate):
         own = runs.where(runs.task == 0)
         counts = np.bincount(own.rung, minlength=runs.rungs)
         least = self.least_runs(runs.x.shape[1])
-        fits = {r: self.fit_rung(own.at(r)) for r in range(runs.rungs) if counts[r] >= least}
+        fits: dict[int, RungFit] = {}
+        for r in range(runs.rungs):
+            # With hardly more runs than parameters a map from below is better than its own fit.
+            if counts[r] >= (_OWN * least if fits else least):
+                fits[r] = self.fit_rung(own.at(r))
         if not fits:
             raise EngineError(
                 f"{self.name} over {runs.x.shape[1]} domains needs at least {least} runs of one "

@@ -53,12 +53,13 @@ class Screened:
         return np.asarray(self.suspect.any(axis=1))
 
 
-def screen(surrogate: Surrogate, runs: Runs) -> Screened:
+def screen(surrogate: Surrogate, runs: Runs, rounds: int = _ROUNDS) -> Screened:
     """Fit a surrogate on the measurements that fit with each other.
 
     Args:
         surrogate: One that heeds ``Runs.variance``.
         runs: At most one in twenty of them, per evaluation set, can be found suspect.
+        rounds: Fits before the last, at most; where fits are slow, one finds the worst suspects.
 
     Raises:
         EngineError: As ``surrogate.fit``.
@@ -66,7 +67,7 @@ def screen(surrogate: Surrogate, runs: Runs) -> Screened:
     most = int(_SHARE * len(runs))
     muted = _MUTED * np.maximum(runs.y.var(axis=0), 1e-12)
     suspect = np.zeros(runs.y.shape, dtype=bool)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         heard = replace(runs, variance=runs.variance + muted * suspect)
         model = surrogate.fit(heard)
         score = _scores(model, heard, muted * suspect, suspect)
