@@ -103,19 +103,19 @@ def outlook(model: Model, goal: Goal | None = None) -> Outlook:
 
 
 @given(st.floats(-3, 3), st.floats(0.01, 2))
-def test_expected_improvement_is_that_of_draws(gain, sd):
+def test_expected_improvement_is_that_of_draws(gain: float, sd: float) -> None:
     z = np.random.default_rng(0).standard_normal(50_000)
     drawn = np.maximum(gain + sd * z, 0.0)
     value = float(expected_improvement(np.array(gain), np.array(sd)))
-    assert value == pytest.approx(drawn.mean(), abs=5 * drawn.std() / np.sqrt(len(z)) + 1e-9)
+    assert value == pytest.approx(drawn.mean(), abs=5 * drawn.std() / np.sqrt(len(z)) + 1e-4)
 
 
-def test_an_improvement_without_doubt_is_the_gain():
+def test_an_improvement_without_doubt_is_the_gain() -> None:
     gains = np.array([-1.0, 0.0, 2.0])
     assert expected_improvement(gains, np.zeros(3)).tolist() == [0.0, 0.0, 2.0]
 
 
-def test_log_improvement_is_botorchs_where_the_improvement_itself_is_nothing():
+def test_log_improvement_is_botorchs_where_the_improvement_itself_is_nothing() -> None:
     rng = np.random.default_rng(3)
     x = torch.from_numpy(rng.random((6, 2)))
     model = SingleTaskGP(x, torch.from_numpy(rng.normal(size=(6, 1)))).eval()
@@ -131,7 +131,9 @@ def test_log_improvement_is_botorchs_where_the_improvement_itself_is_nothing():
 
 
 @given(st.floats(-1e4, 5), st.floats(1e-6, 2), st.floats(1e-3, 2))
-def test_log_improvement_rises_with_gain_and_with_doubt(gain, sd, more):
+def test_log_improvement_rises_with_gain_and_with_doubt(
+    gain: float, sd: float, more: float
+) -> None:
     base = float(log_expected_improvement(np.array(gain), np.array(sd)))
     assert np.isfinite(base)
     assert float(log_expected_improvement(np.array(gain + more), np.array(sd))) > base - 1e-9
@@ -139,7 +141,9 @@ def test_log_improvement_rises_with_gain_and_with_doubt(gain, sd, more):
 
 
 @given(st.integers(0, 2**31), st.integers(1, 4))
-def test_pending_runs_shrink_the_covariance_as_their_measurements_will(seed, count):
+def test_pending_runs_shrink_the_covariance_as_their_measurements_will(
+    seed: int, count: int
+) -> None:
     rng = np.random.default_rng(seed)
     runs = some_runs(rng)
     q, rung = rng.dirichlet(np.ones(3), size=count), rng.integers(0, 2, size=count)
@@ -156,12 +160,12 @@ def test_pending_runs_shrink_the_covariance_as_their_measurements_will(seed, cou
     assert np.array_equal(waiting.mean(a, 1), model.mean(a, 1))
 
 
-def test_nothing_pending_leaves_the_model_as_it_is():
+def test_nothing_pending_leaves_the_model_as_it_is() -> None:
     model = Exact(some_runs(np.random.default_rng(0)))
     assert awaiting(model, np.zeros((0, 3)), np.zeros(0, dtype=np.intp)) is model
 
 
-def test_a_guardrails_chance_is_that_of_joint_draws():
+def test_a_guardrails_chance_is_that_of_joint_draws() -> None:
     rng = np.random.default_rng(5)
     model = Exact(some_runs(rng))
     belief = belief_of(model, inflation=1.4)
@@ -176,7 +180,7 @@ def test_a_guardrails_chance_is_that_of_joint_draws():
     assert guards.all_hold(belief, p) == pytest.approx(holds.all(axis=2).mean(axis=0), abs=0.015)
 
 
-def test_the_baseline_itself_keeps_every_guardrail():
+def test_the_baseline_itself_keeps_every_guardrail() -> None:
     model = Exact(some_runs(np.random.default_rng(6)))
     baseline = np.array([0.2, 0.5, 0.3])
     guards = Guards(baseline, np.array([0]), np.array([0.0]), np.array([0.9]))
@@ -191,7 +195,7 @@ def after(model: Exact, q: Array, rung: int, rng: np.random.Generator, count: in
     return [Exact(plus(model.runs, q, rung, mean + sd * z)) for z in np.concatenate([half, -half])]
 
 
-def test_the_worth_of_a_target_run_is_what_refitting_on_its_outcomes_gains():
+def test_the_worth_of_a_target_run_is_what_refitting_on_its_outcomes_gains() -> None:
     rng = np.random.default_rng(7)
     model = Exact(some_runs(rng))
     view = outlook(model)
@@ -205,7 +209,7 @@ def test_the_worth_of_a_target_run_is_what_refitting_on_its_outcomes_gains():
         assert worth.improvement[i] == pytest.approx(np.mean(gains), abs=5 * np.std(gains) / 35)
 
 
-def test_worth_of_the_worst_excess_is_that_of_joint_draws():
+def test_worth_of_the_worst_excess_is_that_of_joint_draws() -> None:
     rng = np.random.default_rng(8)
     model = Exact(some_runs(rng))
     goal = Goal(np.array([0.5, 0.5]), reference=np.array([-0.2, 0.1]))
@@ -220,7 +224,7 @@ def test_worth_of_the_worst_excess_is_that_of_joint_draws():
         assert worth.improvement[i] == pytest.approx(np.mean(gains), abs=0.03)
 
 
-def test_the_look_ahead_is_the_best_target_run_after_each_outcome_of_a_cheap_one():
+def test_the_look_ahead_is_the_best_target_run_after_each_outcome_of_a_cheap_one() -> None:
     rng = np.random.default_rng(9)
     model = Exact(some_runs(rng))
     view = outlook(model)
@@ -235,7 +239,7 @@ def test_the_look_ahead_is_the_best_target_run_after_each_outcome_of_a_cheap_one
         assert ahead[k] == pytest.approx(np.mean(best), rel=0.08)
 
 
-def test_a_cheap_run_can_only_add_to_what_the_next_target_run_is_worth():
+def test_a_cheap_run_can_only_add_to_what_the_next_target_run_is_worth() -> None:
     rng = np.random.default_rng(10)
     model = Exact(some_runs(rng))
     view = outlook(model)
@@ -244,7 +248,19 @@ def test_a_cheap_run_can_only_add_to_what_the_next_target_run_is_worth():
     assert np.all(ahead >= 0.98 * view.worth(p).improvement.max())
 
 
-def test_information_is_the_fall_of_the_variance_of_differences():
+def test_a_rung_that_knows_nothing_of_the_target_adds_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(14)
+    monkeypatch.setitem(Exact._prior.__globals__, "SLOPE", np.array([[0.0, 0.0], [0.6, 0.3]]))
+    view = outlook(Exact(some_runs(rng)))
+    p, q = rng.dirichlet(np.ones(3), size=20), rng.dirichlet(np.ones(3), size=4)
+    assert view.ahead(q, 0, p) == pytest.approx(view.worth(p).improvement.max())
+    assert view.information(p, q, 0)[0] == pytest.approx(0.0, abs=1e-12)
+    assert view.correlation(q[0], 0) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_information_is_the_fall_of_the_variance_of_differences() -> None:
     rng = np.random.default_rng(11)
     model = Exact(some_runs(rng))
     view = outlook(model)
@@ -263,7 +279,7 @@ def test_information_is_the_fall_of_the_variance_of_differences():
             assert told[k] == pytest.approx(now - spread(later), rel=1e-6)
 
 
-def test_correlation_is_that_of_draws():
+def test_correlation_is_that_of_draws() -> None:
     rng = np.random.default_rng(12)
     model = Exact(some_runs(rng, target=1))
     view = replace(outlook(model), incumbent=np.array([0.1, 0.1, 0.8]))
@@ -277,7 +293,7 @@ def test_correlation_is_that_of_draws():
     assert view.correlation(q, 0) == pytest.approx(top / np.sqrt(below))
 
 
-def test_entropy_gain_is_botorchs_lower_bound():
+def test_entropy_gain_is_botorchs_lower_bound() -> None:
     rng = np.random.default_rng(13)
     x = torch.from_numpy(rng.random((6, 2)))
     model = SingleTaskGP(x, torch.from_numpy(rng.normal(size=(6, 1)))).eval()

@@ -1,0 +1,198 @@
+"""The default strategy's order among rungs, its bridges, its answer, and when it stops."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from cuvee.engine import bridges, propose, should_stop
+from cuvee.engine.contrast import gap
+from cuvee.engine.cost import prior, relative
+from cuvee.engine.fitted import Fits
+from cuvee.engine.problems import World, power_world
+from cuvee.engine.propose import answer_mixture
+from cuvee.engine.simplex import Array
+from cuvee.engine.strategies.multi_fidelity import SURE
+from cuvee.engine.table import Table
+from cuvee.mixture import Mixture
+from cuvee.records import History, Observation, PendingRun, Proposal, SearchProblem
+from cuvee.spec import Bound, Constraints, NgramRung, ProxyModel, ProxyRung
+
+
+@lru_cache(maxsize=2)
+def world(noise: float = 0.01) -> World:
+    return power_world(np.random.default_rng(2), 3, noise=(0.0, noise), low="biased")
+
+
+def observed(of: World, shares: Array, rung: int, first: int = 0) -> list[Observation]:
+    return [
+        of.observe(
+            Proposal(
+                mixture=Mixture.from_shares(of.names, row.tolist()), rung=rung, seed=i, reason=""
+            ),
+            f"r{rung}{first + i:03d}",
+        )
+        for i, row in enumerate(shares)
+    ]
+
+
+@lru_cache(maxsize=2)
+def measured(low: int = 16, target: int = 6) -> tuple[SearchProblem, History]:
+    """References, random mixtures at the low rung, and some of the same at the target."""
+    problem = world().problem((40, 14), strategy="multi_fidelity")
+    shares = np.random.default_rng(4).dirichlet(np.ones(3), size=low)
+    references = np.array([list(problem.baseline.shares(problem.names)), [1 / 3] * 3])
+    both = np.concatenate([references, shares])
+    runs = observed(world(), both, 0) + observed(world(), both[:target], 1)
+    return problem, History(observations=tuple(runs))
+
+
+def table(problem: SearchProblem, history: History) -> Table:
+    return Table.build(problem, history)
+
+
+def test_given_costs_count_before_measured_seconds_and_those_before_the_prior() -> None:
+    problem, history = measured()
+    assert relative(problem, History())[0] < 1e-2
+    assert relative(problem, history) == pytest.approx([0.01, 1.0])
+    given = world().problem((4, 4), strategy="multi_fidelity", costs=(3.0, 12.0))
+    assert relative(given, history) == pytest.approx([0.25, 1.0])
+
+
+def test_a_cost_that_is_missing_is_scaled_to_those_that_are_given() -> None:
+    problem = world().problem((4, 4), strategy="multi_fidelity")
+    rungs = (problem.rungs[0], problem.rungs[1].model_copy(update={"cost": 50.0}))
+    spec = problem.spec.model_copy(update={"rungs": rungs})
+    mixed = problem.model_copy(update={"spec": spec})
+    _, history = measured()
+    assert relative(mixed, history) == pytest.approx([0.01, 1.0])  # by the seconds of both
+
+
+def test_the_prior_grows_with_parameters_and_tokens() -> None:
+    small = ProxyRung(runs=1, parameters=100_000, tokens=1_000_000)
+    twice = small.model_copy(update={"tokens": 2_000_000})
+    larger = small.model_copy(update={"parameters": 200_000})
+    assert prior(NgramRung(runs=1)) < prior(small) < prior(twice)
+    assert prior(larger) == pytest.approx(2 * prior(small))
+    shape = ProxyModel(hidden_size=64, layers=2, heads=4, intermediate_size=128)
+    exact = ProxyRung(runs=1, model=shape, tokens=1_000_000)
+    assert prior(exact) == pytest.approx(
+        prior(small.model_copy(update={"parameters": 2 * (4 * 64 * 64 + 3 * 64 * 128)}))
+    )
+
+
+def test_the_swarm_is_what_a_tenth_of_the_target_pays_for_within_limits() -> None:
+    def size(runs: tuple[int, int], costs: tuple[float, float]) -> int:
+        problem = world().problem(runs, strategy="multi_fidelity", costs=costs)
+        return bridges.swarm_size(table(problem, History()))
+
+    assert size((500, 20), (0.001, 1.0)) == 64  # m = 3: the law's parameters ask for fewer
+    assert size((500, 200), (0.5, 1.0)) == 40
+    assert size((500, 20), (0.5, 1.0)) == 20  # never dearer than half of the target's budget
+    assert size((10, 20), (0.001, 1.0)) == 10
+
+
+def test_the_swarm_comes_first_and_nothing_is_waited_for() -> None:
+    problem = world().problem((40, 14), strategy="multi_fidelity", costs=(0.01, 1.0))
+    waiting: tuple[PendingRun, ...] = ()
+    while sum(p.rung == 0 for p in waiting) < 40 and len(waiting) < 60:
+        (q,) = propose(problem, History(pending=waiting), seed=1)
+        waiting = (
+            *waiting,
+            PendingRun(
+                run_id=f"p{len(waiting)}",
+                rung=q.rung,
+                mixture=q.mixture,
+                seed=q.seed,
+                label=q.label,
+            ),
+        )
+    at_target = [p for p in waiting if p.rung == 1]
+    assert sum(p.rung == 0 for p in waiting) == 40
+    assert all(p.label is not None for p in at_target)
+    (q,) = propose(problem, History(pending=waiting), seed=1)
+    assert q.rung == 1
+
+
+def test_a_proposal_says_why_in_numbers_and_in_words() -> None:
+    problem, history = measured()
+    spec = problem.spec.model_copy(
+        update={"rungs": (problem.rungs[0].model_copy(update={"runs": 24}), problem.rungs[1])}
+    )
+    job = problem.model_copy(update={"spec": spec})
+    swarm = observed(world(), np.random.default_rng(9).dirichlet(np.ones(3), size=6), 0, 500)
+    done = History(observations=(*history.observations, *swarm))
+    proposals = [q for q in propose(job, done, seed=3, count=5) if q.label is None]
+    assert proposals
+    for q in proposals:
+        why = q.explanation
+        assert why is not None
+        assert why.method in {"best", "probe", "improvement", "information", "bridge"}
+        assert why.cost == pytest.approx(1.0 if q.rung == 1 else 0.01)
+        assert why.uncertainty is not None
+        assert why.uncertainty > 0
+        assert set(q.predicted) == set(job.eval_sets)
+        assert (why.correlation is None) == (q.rung == 1)
+    value = {q.explanation.method: q for q in proposals if q.explanation is not None}
+    if "improvement" in value:
+        assert "expected to improve" in value["improvement"].reason
+
+
+def test_bridges_repair_the_ranking() -> None:
+    problem, history = measured()
+    here = table(problem, history)
+    found = bridges.plan(here, Fits(here))
+    assert found is not None
+    assert found.runs == 6
+    assert found.agreement_before is not None
+    assert found.agreement_after is not None
+    assert found.agreement_after.mean > found.agreement_before.mean
+    assert found.agreement_after.low <= found.agreement_after.mean <= found.agreement_after.high
+    assert found.reason
+
+
+def test_there_is_nothing_to_bridge_without_runs_at_both_ends() -> None:
+    problem, history = measured()
+    lower = History(observations=tuple(o for o in history.observations if o.rung == 0))
+    here = table(problem, lower)
+    assert bridges.plan(here, Fits(here)) is None
+
+
+def test_the_answer_was_measured_unless_another_is_surely_better() -> None:
+    problem, history = measured()
+    here = table(problem, history)
+    answer = here.vector(answer_mixture(problem, history, seed=1))
+    belief = Fits(here).belief
+    assert belief is not None
+    x, _ = here.at(1)
+    if np.abs(x - answer).max(axis=1).min() > 1e-5:
+        best = x[np.argmin(belief.mean(x))]
+        assert gap(belief, best[None], answer, 0.9).chance[0] >= SURE - 0.05
+
+
+def test_it_stops_where_no_run_could_gain_what_noise_would_not_hide() -> None:
+    of = world(noise=0.05)
+    tight = Constraints(bounds={name: Bound(min=0.31, max=0.36) for name in of.names})
+    problem = of.problem((20, 30), strategy="multi_fidelity", constraints=tight)
+    rng = np.random.default_rng(6)
+    wide = rng.dirichlet(np.ones(3), size=12)
+    near = np.array(
+        [[0.31, 0.33, 0.36], [0.36, 0.33, 0.31], [0.33, 0.36, 0.31], [0.31, 0.36, 0.33]]
+    )
+    both = np.concatenate([wide, near, near[:, ::-1], [[1 / 3] * 3]])
+    runs = observed(of, both, 0) + observed(of, both, 1)
+    history = History(observations=tuple(runs))
+    decision = should_stop(problem, history)
+    assert decision.stop
+    assert "bits per byte" in decision.reason
+    assert "not worth another run" in decision.reason or "certain enough" in decision.reason
+    assert should_stop(problem, history) == decision
+
+
+def test_a_search_with_much_to_gain_goes_on() -> None:
+    problem, history = measured()
+    decision = should_stop(problem, history)
+    assert not decision.stop
+    assert "proxy runs left" in decision.reason
