@@ -30,6 +30,7 @@ Objective = Callable[[Array], Array]
 
 _STEP = 1e-4  # of the differences; predictions are smooth to far less
 _ROUNDS = 40
+_LEAST_FALL = 1e-7  # bits per byte: a step that promises less is not worth its predictions
 _QUADRATIC = 18  # domains with cross terms: those with the greatest shares
 _RIDGE = 1e-6
 
@@ -125,7 +126,7 @@ def descend(objective: Objective, region: Region, start: Array, rounds: int = _R
     for _ in range(rounds):
         direction = region.project(p - length * gradient) - p
         fall = float(gradient @ direction)
-        if fall > -1e-12 or np.abs(direction).max() < 1e-7:
+        if fall > -_LEAST_FALL or np.abs(direction).max() < 1e-6:
             break
         # All lengths at once: predictions cost less together than one by one.
         trial = region.project(p + shorter[:, None] * direction)
