@@ -48,9 +48,8 @@ class Exact(Model):
 
     def mean(self, p: Array, rung: int) -> Array:
         cross = self._cross(p, rung)
-        return np.einsum(
-            "enk,ek->ne", cross, np.linalg.solve(self._inner, self.runs.y.T[..., None])[..., 0]
-        )
+        weights = np.linalg.solve(self._inner, self.runs.y.T[..., None])[..., 0]
+        return np.asarray(np.einsum("enk,ek->ne", cross, weights))
 
     def _cross(self, p: Array, rung: int) -> Array:
         return self._prior(p, np.full(len(p), rung), self.runs.x, self.runs.rung)
@@ -61,13 +60,13 @@ class Exact(Model):
         return np.asarray(prior - self._cross(p, rung) @ right)
 
     def var(self, p: Array, rung: int) -> Array:
-        return np.einsum("enn->ne", self.cov(p, rung, p, rung))
+        return np.asarray(np.einsum("enn->ne", self.cov(p, rung, p, rung)))
 
     def loo(self) -> Loo:
         raise AssertionError("not asked for")
 
     def noise(self, rung: int) -> Array:
-        return NOISE[rung]
+        return np.asarray(NOISE[rung])
 
 
 def some_runs(rng: np.random.Generator, target: int = 3) -> Runs:
