@@ -81,6 +81,7 @@ CORPUS: Final[Example] = {
     "updated_at": _LATER,
 }
 
+
 def _set_diagnosis(name: str, ratio: float, verdict: str) -> Example:
     return {
         "eval_set": name,

@@ -69,9 +69,10 @@ def diagnosed(problem: SearchProblem, history: History) -> Diagnosis:
     return found
 
 
-def spread(world: World) -> np.ndarray:
+def spread(world: World) -> list[float]:
     x = np.random.default_rng(9).dirichlet(np.ones(DOMAINS), 200)
-    return np.array([world.losses(p, 1) for p in x]).std(axis=0)
+    deviations: list[float] = np.array([world.losses(p, 1) for p in x]).std(axis=0).tolist()
+    return deviations
 
 
 class TestPlantedTrouble:

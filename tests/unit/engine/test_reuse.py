@@ -287,4 +287,4 @@ class TestWarmSearch:
 
 
 def drawn(rng: np.random.Generator, names: tuple[str, ...]) -> Mixture:
-    return Mixture.from_shares(names, rng.dirichlet(np.ones(len(names))))
+    return Mixture.from_shares(names, rng.dirichlet(np.ones(len(names))).tolist())
