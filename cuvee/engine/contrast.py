@@ -23,7 +23,7 @@ __all__ = ["Gap", "gap", "set_gap"]
 
 _NORMAL = 512
 _MOST_SURE = 0.9999  # no surrogate knows more
-_SAME = 1e-12
+_SAME = 1e-9
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,10 @@ def best_that_holds(
     Returns:
         None when none of them holds with the chance that is asked for.
     """
-    safe = table.region.project(guards.baseline)
-    way = p + np.linspace(0.0, 1.0, _STEPS)[:, None] * (safe - p)
+    safe = guards.baseline
+    if not table.region.contains(safe)[0]:
+        safe = table.region.project(safe)
+    way = np.append(p + np.linspace(0.0, 1.0, _STEPS)[:-1, None] * (safe - p), safe[None], axis=0)
     candidates = np.concatenate([way[table.region.contains(way, slack=1e-9)], among])
     held = candidates[guards.allowed(belief, candidates)]
     if not len(held):

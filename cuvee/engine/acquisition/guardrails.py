@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from cuvee.engine.belief import Belief
+from cuvee.engine.contrast import set_gap
 from cuvee.engine.simplex import Array
 from cuvee.engine.table import Table
 
@@ -56,12 +57,7 @@ class Guards:
 
     def increase(self, belief: Belief, p: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of ``L_e(p) - L_e(b)``, shapes ``(n, G)``, bits per byte."""
-        model, target = belief.model, belief.target
-        base = self.baseline[None]
-        mean = model.mean(p, target) - model.mean(base, target)
-        cross = model.cov(p, target, base, target)[:, :, 0].T
-        var = model.var(p, target) + model.var(base, target) - 2 * cross
-        sd = belief.inflation * np.sqrt(np.maximum(var, 0.0))
+        mean, sd = set_gap(belief, p, self.baseline)
         return mean[:, self.sets], sd[:, self.sets]
 
     def chances(self, belief: Belief, p: Array) -> Array:

@@ -81,6 +81,14 @@ def test_the_replacement_holds_and_is_the_best_that_does() -> None:
     assert checked > 3
 
 
+def test_the_baseline_holds_what_nothing_else_does() -> None:
+    asked = tuple(Guardrail(eval_set=f"d{e}") for e in range(4))
+    table, guards, belief, _, candidates = guarded(2, asked, own=4.0)
+    found = best_that_holds(table, guards, belief, candidates[0], candidates)
+    assert found == pytest.approx(table.vector(table.problem.baseline), abs=1e-12)
+    assert np.all(guards.chances(belief, guards.baseline[None]) == 1.0)
+
+
 def test_where_the_baseline_is_not_allowed_there_may_be_none() -> None:
     table, guards, belief, _, candidates = guarded(1, (Guardrail(eval_set="d0"),), own=4.0)
     j = int(guards.sets[0])
