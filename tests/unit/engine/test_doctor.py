@@ -119,7 +119,7 @@ class TestPlantedTrouble:
         world = a_world(3)
         problem = a_problem(world)
         history = opened(world, problem)
-        centre = np.mean([o.losses["d2"].bits_per_byte for o in history.observations])
+        centre = float(np.mean([o.losses["d2"].bits_per_byte for o in history.observations]))
         blown = [
             shifted(o, {"d2": 9 * (o.losses["d2"].bits_per_byte - centre)})
             for o in history.observations
