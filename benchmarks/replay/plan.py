@@ -53,11 +53,14 @@ def run_task(folder: Path, task: Task) -> list[Record]:
 
 
 def quick() -> Iterator[Task]:
-    """Minutes: the default surrogate and strategy, and RegMix beside them."""
+    """Minutes: the default surrogate and strategy, and RegMix beside them, longest first."""
     yield Task(time_ax, (500, 1, 0))
     for repeat in range(3):
         yield Task(time_proposal, (500, repeat))
     yield Task(time_domains, (100, (300, 20), 0))
+    for seed in range(10):
+        for method in ("multi_fidelity", "regmix"):
+            yield Task(search, ("B2", method, "mean", seed))
     for n in (24, 32, 64):
         for repeat in range(6):
             yield Task(regression, ("default", n, repeat, "random"))
@@ -69,10 +72,6 @@ def quick() -> Iterator[Task]:
         yield Task(transfer, ("default", 512, "1b", 4, repeat))
         yield Task(transfer, ("default", 512, "1b", 8, repeat))
         yield Task(transfer, ("default", 128, "60m", 8, repeat))
-    for seed in range(10):
-        for objective in ("mean", "pile_cc"):
-            for method in ("multi_fidelity", "regmix"):
-                yield Task(search, ("B2", method, objective, seed))
 
 
 def full() -> Iterator[Task]:
