@@ -15,9 +15,10 @@ import numpy as np
 from cuvee.engine import design, laws, optima
 from cuvee.engine.acquisition.cloud import apart, near
 from cuvee.engine.laws import Laws
+from cuvee.engine.memo import Memo, digest
 from cuvee.engine.simplex import Array
 from cuvee.engine.strategies.base import Point, Strategy, best_verified, fill, unseen
-from cuvee.engine.surrogates.base import Surrogate
+from cuvee.engine.surrogates.base import Runs, Surrogate
 from cuvee.engine.surrogates.registry import SURROGATES
 from cuvee.engine.table import Table
 
@@ -29,6 +30,7 @@ __all__ = ["Olmix"]
 LAMBDA = 0.05
 """Weight of the divergence from the natural mixture, in bits per byte per nat."""
 
+_LAWS: Memo[Laws] = Memo(8)
 _NEAR = 128  # mixtures near the optimum that verification chooses from
 
 
@@ -76,7 +78,8 @@ def _law(table: Table) -> Laws | None:
     x, y = table.at(0)
     if len(np.unique(np.round(x, 6), axis=0)) < x.shape[1] + 1:
         return None
-    return laws.fit(x, y)
+    # The swarm's laws do not change while the target's runs are chosen.
+    return _LAWS.get(digest("olmix", Runs.of(x, y)), lambda: laws.fit(x, y))
 
 
 def _ranked(table: Table, law: Laws, rng: np.random.Generator) -> Array:
