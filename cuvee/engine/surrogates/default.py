@@ -54,7 +54,7 @@ follows its runs through all its parameters and knows nothing of it (0.952 would
 
 _SWEEPS = 100
 
-_ROUNDS, _MANY = 5, 100
+_ROUNDS, _MANY = 3, 100
 """Rounds of screening; with more runs than ``_MANY`` one: each is a fit of the process and takes
 seconds, and one wrong run among hundreds bends little."""
 
