@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from cuvee.engine.cost import relative
 from cuvee.engine.goal import Goal
@@ -201,7 +202,7 @@ class Table:
         rows, taken = self.pool[rung], self.taken(rung)
         if len(taken) == 0:
             return rows
-        near = np.abs(rows[:, None, :] - taken[None]).max(axis=2).min(axis=1)
+        near, _ = cKDTree(taken).query(rows, p=np.inf, distance_upper_bound=2 * SAME)
         return np.asarray(rows[near > SAME])
 
     def at(self, rung: int) -> tuple[Array, Array]:
