@@ -194,12 +194,11 @@ class Outlook:
         """Of what a run of ``q (m,)`` measures with the objective there over the incumbent's."""
         model, target = self.belief.model, self.belief.target
         square = self.weights**2
-        here, other = q[None], self.incumbent[None]
-        told = model.cov(here, target, here, rung) - model.cov(other, target, here, rung)
-        var = model.var(here, target) + model.var(other, target)
-        var = var[0] - 2 * model.cov(here, target, other, target)[:, 0, 0]
-        measured = model.var(here, rung)[0] + model.noise(rung)
-        both = float(square @ np.maximum(var, 0.0)) * float(square @ measured)
-        if both <= 0:
-            return 0.0
-        return float(np.clip(square @ told[:, 0, 0] / np.sqrt(both), -1.0, 1.0))
+        both = np.stack([q, self.incumbent])
+        cov = model.cov(both, target, both, target)
+        var = cov[:, 0, 0] + cov[:, 1, 1] - 2 * cov[:, 0, 1]
+        shared = model.cov(both, target, q[None], rung)[:, :, 0]
+        told = shared[:, 0] - shared[:, 1]
+        measured = model.var(q[None], rung)[0] + model.noise(rung)
+        size = float(square @ np.maximum(var, 0.0)) * float(square @ measured)
+        return float(np.clip(square @ told / np.sqrt(size), -1.0, 1.0)) if size > 0 else 0.0

@@ -54,6 +54,7 @@ _TOP_UP = 0.25
 """Most that runs below the target, after swarm and bridges, may cost of what the target has
 spent: their worth is a forecast, and forecasts of forecasts flatter."""
 
+_LEVEL = 3  # the first runs at a rung fix its level; only then can one tell of differences
 _MARGIN = 1.02  # a look-ahead over few quasi-random outcomes errs by about a percent
 
 
@@ -186,10 +187,10 @@ class MultiFidelity(Strategy):
             if len(rows) == 0:
                 continue
             told, now = prospect.outlook.information(best, rows, rung)
-            at_target, _ = prospect.outlook.information(best, best, table.target)
-            # The first runs at a rung fix its level; only then can one tell of differences.
-            if issued >= 3 and told.max() / table.cost[rung] < at_target.max():
-                continue
+            if issued >= _LEVEL:
+                at_target, _ = prospect.outlook.information(best, best, table.target)
+                if told.max() / table.cost[rung] < at_target.max():
+                    continue
             share = float(told.max() / now) if now > 0 else 0.0
             reason = (
                 f"a bridge: measures how the {table.problem.rungs[rung].kind} rung ranks the best "
