@@ -156,7 +156,7 @@ def _left_out(
     again = np.repeat(np.arange(sets), runs)
     c_out, t_out = polish(x, y[again], weights, penalty[again], c[again], t[again], steps=8)
     left = c_out + np.exp(np.minimum(np.sum(t_out * np.tile(x, (sets, 1)), axis=1), _T_LIMIT))
-    return left.reshape(sets, runs).T
+    return np.asarray(left.reshape(sets, runs).T)
 
 
 def _deviation(m: int, sets: int, shape: Array | None) -> Array:

@@ -180,3 +180,13 @@ class Surrogate(ABC):
         Raises:
             EngineError: With fewer runs than ``least_runs``, or values that are not finite.
         """
+
+    def refit(self, model: Model, runs: Runs) -> Model:
+        """Fit again when only ``Runs.variance`` has changed since ``model`` was fitted.
+
+        A surrogate that searches for hyperparameters starts from the model's. Here: fit anew.
+
+        Raises:
+            EngineError: As ``fit``.
+        """
+        return self.fit(runs)

@@ -54,6 +54,9 @@ follows its runs through all its parameters and knows nothing of it (0.952 would
 
 _SWEEPS = 100
 
+_KEPT = 6
+"""Sets of mixtures whose predictions are kept: a decision asks of the same few again and again."""
+
 _ROUNDS, _MANY = 3, 100
 """Rounds of screening; with more runs than ``_MANY`` one: each is a fit of the process and takes
 seconds, and one wrong run among hundreds bends little."""
@@ -140,7 +143,8 @@ class Chosen(Model):
             variances = np.array([model.var(p, rung) for model in models])
             noises = np.array([model.noise(rung) for model in models])
             found = _mix(self.shares, means, variances + noises[:, None, :], variances)
-            self._last.clear()
+            while len(self._last) >= _KEPT:
+                del self._last[next(iter(self._last))]
             self._last[key] = found
         return self._last[key]
 

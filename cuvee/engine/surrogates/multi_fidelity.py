@@ -27,8 +27,12 @@ __all__ = ["MultiFidelityGp", "MultiFidelityModel", "fit_levels"]
 _FIT_ROWS = 150
 """Rows that hyperparameters are fitted on; all rows are conditioned on afterwards."""
 
+_SCOUT_ROWS = 80
+"""Rows on which the summit is chosen: only which side is higher matters there."""
+
 _EVALUATIONS = 25
 _SCOUTS = 20
+_AGAIN = 10  # evaluations from hyperparameters that were fitted to the same losses
 _OWN = (-4.0, 1.0)  # starting points of log r
 _JITTER = 1e-6
 _AT_ONCE = 2_000_000  # numbers of a kernel matrix held at once while predicting
@@ -161,6 +165,18 @@ class MultiFidelityGp(Surrogate):
             )
         return fit_levels(runs, levels, self.law)
 
+    def refit(self, model: Model, runs: Runs) -> MultiFidelityModel:
+        """A few steps from the hyperparameters found, then conditioned on the new variances."""
+        assert isinstance(model, MultiFidelityModel)
+        y, known = _standardised(runs, model.centre, model.unit)
+        kernel = RungKernel(model.kernel.features, model.levels, len(model.unit))
+        some = _fitted_rows(runs, model.levels, y)
+        start = model.kernel.theta.detach().clone()
+        _climb(kernel, model.inputs[..., some, :], y[:, some], known[:, some], start, _AGAIN)
+        kernel.requires_grad_(False)
+        factor, weights = _conditioned(kernel, model.inputs, y, known)
+        return replace(model, runs=runs, kernel=kernel, factor=factor, weights=weights)
+
 
 def fit_levels(runs: Runs, levels: Levels, law: Surrogate | None = None) -> MultiFidelityModel:
     """Fit hyperparameters on some of the runs and condition on all.
@@ -171,8 +187,7 @@ def fit_levels(runs: Runs, levels: Levels, law: Surrogate | None = None) -> Mult
     if not (np.all(np.isfinite(runs.y)) and np.all(np.isfinite(runs.x))):
         raise EngineError("a measured loss or a share is not finite")
     centre, unit = _standard(runs.y, levels)
-    y = torch.from_numpy(((runs.y - centre) / unit).T.copy())
-    known = torch.from_numpy((runs.variance / unit**2).T.copy())
+    y, known = _standardised(runs, centre, unit)
     at_base = levels.of_run == levels.base
     shape = None
     if law is not None and np.count_nonzero(at_base) >= law.least_runs(runs.x.shape[1]):
@@ -185,12 +200,33 @@ def fit_levels(runs: Runs, levels: Levels, law: Surrogate | None = None) -> Mult
         values[at_base] = (shape.loo().mean - centre) / unit
     inputs = _inputs(runs.x, values, levels.of_run)
     kernel = RungKernel(Features.of(runs.x), levels, len(unit))
-    some = torch.from_numpy(_subset(runs, levels, np.asarray(y.numpy().mean(axis=0))))
-    _maximise(kernel, inputs[..., some, :], y[:, some], known[:, some])
+    start = _summit(kernel, inputs, y, known, _fitted_rows(runs, levels, y, _SCOUT_ROWS))
+    some = _fitted_rows(runs, levels, y)
+    _climb(kernel, inputs[..., some, :], y[:, some], known[:, some], start, _EVALUATIONS)
+    kernel.requires_grad_(False)
+    factor, weights = _conditioned(kernel, inputs, y, known)
+    return MultiFidelityModel(runs, levels, kernel, shape, centre, unit, inputs, factor, weights)
+
+
+def _standardised(runs: Runs, centre: Array, unit: Array) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses and their known variances in the model's units, shapes ``(E, K)``."""
+    y = torch.from_numpy(((runs.y - centre) / unit).T.copy())
+    return y, torch.from_numpy((runs.variance / unit**2).T.copy())
+
+
+def _fitted_rows(
+    runs: Runs, levels: Levels, y: torch.Tensor, room: int = _FIT_ROWS
+) -> torch.Tensor:
+    return torch.from_numpy(_subset(runs, levels, np.asarray(y.numpy().mean(axis=0)), room))
+
+
+def _conditioned(
+    kernel: RungKernel, inputs: torch.Tensor, y: torch.Tensor, known: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cholesky factors of the runs' covariance, and its inverse times the losses."""
     with torch.no_grad():
         factor = cholesky(_covariance(kernel, inputs, known))
-        weights = torch.cholesky_solve(y[..., None], factor)[..., 0]
-    return MultiFidelityModel(runs, levels, kernel, shape, centre, unit, inputs, factor, weights)
+        return factor, torch.cholesky_solve(y[..., None], factor)[..., 0]
 
 
 def _inputs(p: Array, law: Array | None, level: npt.NDArray[np.intp]) -> torch.Tensor:
@@ -211,26 +247,32 @@ def _covariance(kernel: RungKernel, inputs: torch.Tensor, known: torch.Tensor) -
     return torch.as_tensor(kernel.forward(inputs, inputs) + torch.diag_embed(diagonal))
 
 
-def _maximise(
-    kernel: RungKernel, inputs: torch.Tensor, y: torch.Tensor, known: torch.Tensor
-) -> None:
-    """Set the kernel's hyperparameters to the mode of their posterior."""
+def _summit(
+    kernel: RungKernel,
+    inputs: torch.Tensor,
+    y: torch.Tensor,
+    known: torch.Tensor,
+    rows: torch.Tensor,
+) -> torch.Tensor:
+    """Where the search for hyperparameters starts, by a short search on some of the runs."""
     sets = len(y)
-    start = kernel.theta.detach().clone()
+    start = torch.as_tensor(kernel.theta.detach().clone())
     start[:, : kernel.domains] -= 1.0
-    if len(kernel.levels) > 1:
-        # The likelihood has two summits where rungs differ: "they share little", and "they share
-        # all but noise". A search from each side settles which is the higher, set by set.
-        twice = RungKernel(kernel.features, kernel.levels, 2 * sets)
-        both = start.repeat(2, 1)
-        for side, own in enumerate(_OWN):
-            both[side * sets : (side + 1) * sets, -len(kernel.levels) :] = own
-        copies = inputs if inputs.dim() == 2 else inputs.repeat(2, 1, 1)
-        value = _climb(twice, copies, y.repeat(2, 1), known.repeat(2, 1), both, _SCOUTS)
-        better = value.reshape(2, sets).argmin(axis=0) * sets + np.arange(sets)
-        start = twice.theta.detach()[torch.from_numpy(better)]
-    _climb(kernel, inputs, y, known, start, _EVALUATIONS)
-    kernel.requires_grad_(False)
+    if len(kernel.levels) == 1:
+        return start
+    # The likelihood has two summits where rungs differ: "they share little", and "they share all
+    # but noise". A search from each side settles which is the higher, set by set.
+    twice = RungKernel(kernel.features, kernel.levels, 2 * sets)
+    both = start.repeat(2, 1)
+    for side, own in enumerate(_OWN):
+        both[side * sets : (side + 1) * sets, -len(kernel.levels) :] = own
+    some = inputs[..., rows, :]
+    copies = some if some.dim() == 2 else some.repeat(2, 1, 1)
+    value = _climb(
+        twice, copies, y[:, rows].repeat(2, 1), known[:, rows].repeat(2, 1), both, _SCOUTS
+    )
+    better = value.reshape(2, sets).argmin(axis=0) * sets + np.arange(sets)
+    return torch.as_tensor(twice.theta.detach()[torch.from_numpy(better)])
 
 
 def _climb(
@@ -275,20 +317,19 @@ def _standard(y: Array, levels: Levels) -> tuple[Array, Array]:
     return centre, np.maximum(unit, 1e-6 * np.maximum(np.abs(centre), 1.0))
 
 
-def _subset(runs: Runs, levels: Levels, level_of_loss: Array) -> npt.NDArray[np.intp]:
-    """Rows that hyperparameters are fitted on, ascending: all, unless there are too many.
+def _subset(runs: Runs, levels: Levels, level_of_loss: Array, room: int) -> npt.NDArray[np.intp]:
+    """``room`` rows that hyperparameters are fitted on, ascending; all where they fit.
 
     Every level keeps its share of the room, least-measured levels first, so that few target runs
     are all kept. Within a level, repeated mixtures come first, for they tell the noise, and then
     rows at even steps of the mean loss; neither depends on the order or names of anything.
     """
-    if len(runs) <= _FIT_ROWS:
+    if len(runs) <= room:
         return np.arange(len(runs))
     _, group, size = np.unique(runs.x, axis=0, return_inverse=True, return_counts=True)
     repeated = size[group.reshape(-1)] > 1
     present, counts = np.unique(levels.of_run, return_counts=True)
     chosen: list[npt.NDArray[np.intp]] = []
-    room = _FIT_ROWS
     for done, k in enumerate(np.argsort(counts, kind="stable")):
         rows = np.flatnonzero(levels.of_run == present[k])
         quota = min(len(rows), room // (len(present) - done))

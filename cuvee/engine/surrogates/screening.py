@@ -79,9 +79,10 @@ def screen(surrogate: Surrogate, runs: Runs, rounds: int = _ROUNDS) -> Screened:
     muted = _MUTED * np.maximum(runs.y.var(axis=0), 1e-12)
     suspect = np.zeros(runs.y.shape, dtype=bool)
     cleared = np.zeros_like(suspect)
+    model: Model | None = None
     for left in range(rounds - 1, -1, -1):
         heard = replace(runs, variance=runs.variance + muted * suspect)
-        model = surrogate.fit(heard)
+        model = surrogate.fit(heard) if model is None else surrogate.refit(model, heard)
         score = _scores(model, heard, muted * suspect, suspect)
         # Errors far smaller than the worst may only be what the worst has bent: they wait.
         kept = np.where(suspect, 0.0, score)
@@ -96,7 +97,7 @@ def screen(surrogate: Surrogate, runs: Runs, rounds: int = _ROUNDS) -> Screened:
         suspect = again
     else:
         heard = replace(runs, variance=runs.variance + muted * suspect)
-        model = surrogate.fit(heard)
+        model = surrogate.fit(heard) if model is None else surrogate.refit(model, heard)
         score = _scores(model, heard, muted * suspect, suspect)
     return Screened(model, heard, suspect, score)
 

@@ -93,9 +93,18 @@ class Warped(Surrogate):
         for task, rung in {pair for pair in zip(runs.task, runs.rung, strict=True) if pair[0]}:
             rows = (runs.task == task) & (runs.rung == rung)
             below[rows] = _under(runs.y[rows])  # another job's losses have a level of their own
-        gap = runs.y - below
-        logs = replace(runs, y=np.log(gap), variance=runs.variance / gap**2)
-        return WarpedModel(runs, self.inner.fit(logs), floor, below)
+        return WarpedModel(runs, self.inner.fit(_logs(runs, below)), floor, below)
+
+    def refit(self, model: Model, runs: Runs) -> WarpedModel:
+        """Floors are kept: they depend on the losses and hardly on their variances."""
+        assert isinstance(model, WarpedModel)
+        inner = self.inner.refit(model.inner, _logs(runs, model.below))
+        return WarpedModel(runs, inner, model.floor, model.below)
+
+
+def _logs(runs: Runs, below: Array) -> Runs:
+    gap = runs.y - below
+    return replace(runs, y=np.log(gap), variance=runs.variance / gap**2)
 
 
 def _floor(runs: Runs, law: Model | None, rung: int) -> Array:
