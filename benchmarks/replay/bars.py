@@ -105,7 +105,7 @@ def _area(protocol: str, objective: str, last: float) -> Bar:
         "area",
         "",
         (-_INF, 0.5),
-        None,
+        (-_INF, 0.5),
         "mean",
         "regmix",
     )
@@ -224,7 +224,7 @@ BARS: tuple[Bar, ...] = (
         "cpu_seconds",
         "",
         (0.0, 5.0),
-        (0.0, 15.0),
+        (0.0, 10.0),
     ),
     Bar(
         "the same, divided by Ax's (one metric)",
@@ -247,6 +247,6 @@ BARS: tuple[Bar, ...] = (
         "cpu_seconds",
         "",
         (0.0, 30.0),
-        (0.0, 60.0),
+        (0.0, 30.0),
     ),
 )

@@ -67,6 +67,7 @@ def quick() -> Iterator[Task]:
             yield Task(regression, ("default", n, repeat, "designed"))
     for repeat in range(3):
         yield Task(regression, ("default", 128, repeat, "random"))
+    for repeat in range(5):
         yield Task(outliers, ("default", repeat))
     for repeat in range(4):
         yield Task(transfer, ("default", 512, "1b", 4, repeat))

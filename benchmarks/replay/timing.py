@@ -1,10 +1,10 @@
 """How long one proposal takes: ours on growing histories, and Ax's on the same one.
 
 Measured with one thread, from records to proposal, nothing fitted before. The history of 500 runs
-is the first 412, 60 and 28 rows of the tables at 1M, 60M and 1B; others take the same parts of what
-they ask for. Ax (``ax-platform``) is given the same runs through its ``Client``: 16 free shares
-whose sum is at most one, the size as an ordered choice, and either the objective as one metric
-(which is the cheaper for it) or all 13 losses with their mean as objective.
+is 412, 60 and 28 rows of the tables at 1M, 60M and 1B, ``RandomState(40000 + repeat)``; others take
+the same parts of what they ask for. Ax (``ax-platform``) is given the same runs through its
+``Client``: 16 free shares whose sum is at most one, the size as an ordered choice, and either the
+objective as one metric (which is the cheaper for it) or all 13 losses with their mean as objective.
 """
 
 from __future__ import annotations
@@ -30,25 +30,22 @@ __all__ = ["time_ax", "time_domains", "time_proposal"]
 _PARTS = (412, 60, 28)  # of 500
 
 
-def parts_of(tables: Tables, runs: int) -> list[RunTable]:
-    """The first rows at 1M, 60M and 1B, ``runs`` in all."""
+def parts_of(tables: Tables, runs: int, repeat: int) -> list[RunTable]:
+    """Rows at 1M, 60M and 1B, ``runs`` in all; others for every repeat, for fits are remembered."""
     counts = [round(runs * part / sum(_PARTS)) for part in _PARTS]
     counts[0] = runs - sum(counts[1:])
-    cheap = RunTable(
-        *(
-            np.concatenate([getattr(t, f) for t in (tables.train, tables.test_1m)])
-            for f in ("x", "y")
-        )
-    )
+    both = (tables.train, tables.test_1m)
+    cheap = RunTable(*(np.concatenate([getattr(t, f) for t in both]) for f in ("x", "y")))
+    rng = np.random.RandomState(40_000 + repeat)
     return [
-        RunTable(table.x[:count], table.y[:count])
+        table.rows(rng.permutation(len(table))[:count])
         for table, count in zip((cheap, tables.test_60m, tables.test_1b), counts, strict=True)
     ]
 
 
 def time_proposal(tables: Tables, runs: int, repeat: int) -> list[Record]:
     """Seconds of one proposal of the default strategy after ``runs`` runs."""
-    levels = parts_of(tables, runs)
+    levels = parts_of(tables, runs, repeat)
     w = np.full(len(SETS), 1 / len(SETS))
     # Room for one more run everywhere, so that the choice of the rung is part of the work.
     problem = problem_of(
@@ -118,7 +115,7 @@ def _ax(tables: Tables, runs: int, metrics: int, repeat: int) -> dict[str, float
     names = ("loss",) if metrics == 1 else SETS
     client.configure_optimization(" ".join(f"- {1 / len(names)}*{name}" for name in names))
     client.configure_generation_strategy(initialization_budget=0)
-    for rung, table in enumerate(parts_of(tables, runs)):
+    for rung, table in enumerate(parts_of(tables, runs, repeat)):
         for p, y in zip(table.x.tolist(), table.y, strict=True):
             losses = [float(y.mean())] if metrics == 1 else y.tolist()
             trial = client.attach_trial({**dict(zip(free, p[:-1], strict=True)), "rung": rung})
