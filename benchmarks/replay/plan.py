@@ -88,7 +88,7 @@ def full() -> Iterator[Task]:
         for n, repeats in ((24, 6), (32, 6), (64, 6), (128, 6), (256, 3), (512, 1)):
             for repeat in range(repeats):
                 yield Task(regression, (surrogate, n, repeat, "random"))
-                if n <= 64:
+                if n <= 64 and surrogate in ("default", "gp"):
                     yield Task(regression, (surrogate, n, repeat, "designed"))
     for surrogate in SURROGATES:
         for repeat in range(5):
@@ -98,7 +98,7 @@ def full() -> Iterator[Task]:
             for low, k in ((64, 4), (128, 8)):
                 yield Task(transfer, (surrogate, low, "60m", k, repeat))
         for k in (0, 4, 8, 16):
-            for repeat in range(20 if k else 1):
+            for repeat in range((20 if surrogate == "default" else 6) if k else 1):
                 yield Task(transfer, (surrogate, 512, "1b", k, repeat))
     for seed in range(10):
         for protocol in ("B1", "B2"):
