@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cuvee.engine.propose import answer_mixture, propose
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.mixture import Mixture
 from cuvee.records import History, Observation, Proposal, SearchProblem
 

@@ -74,7 +74,7 @@ def _decide(decision: Decision) -> Write:
     import torch  # and scipy: not for workers that only train
 
     from cuvee import engine
-    from cuvee.engine import doctor
+    from cuvee.engine.evidence import doctor
 
     # Small matrices, beside trainings that have the processors: a second thread mostly waits.
     torch.set_num_threads(1)

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.replay.objectives import weights_of
 from benchmarks.replay.tables import DOMAINS, SETS, RunTable, Tables
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.mixture import Mixture
 from cuvee.records import EvalLoss, History, Observation, Proposal, SearchProblem
 from cuvee.spec import JobSpec, Objective, ProxyRung, StrategyName

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.replay.tables import SETS
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 
 __all__ = ["OBJECTIVES", "weights_of"]
 

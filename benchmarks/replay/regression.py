@@ -16,7 +16,7 @@ from benchmarks.replay.objectives import OBJECTIVES, weights_of
 from benchmarks.replay.record import Record
 from benchmarks.replay.score import ranked, score
 from benchmarks.replay.tables import RunTable, Tables
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Indices, Runs
 from cuvee.engine.surrogates.registry import SURROGATES
 
@@ -34,7 +34,7 @@ def choose_rows(x: Array, n: int, repeat: int, rows: Rows) -> tuple[Indices, np.
     order = rng.permutation(len(x))
     if rows == "random":
         return order[:n], rng
-    from cuvee.engine.design import d_optimal
+    from cuvee.engine.space.design import d_optimal
 
     half = np.sort(order[: len(x) // 2])
     return half[d_optimal(x[half], n)], rng

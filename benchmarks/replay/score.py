@@ -8,10 +8,10 @@ import numpy as np
 from scipy.stats import norm, spearmanr
 
 from benchmarks.replay.tables import RunTable
-from cuvee.engine.belief import Belief
 from cuvee.engine.goal import Goal
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Model
+from cuvee.engine.surrogates.belief import Belief
 
 __all__ = ["LEVEL", "coverage", "rank_correlation", "ranked", "score"]
 

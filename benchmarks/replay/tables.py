@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Indices
 
 __all__ = ["DOMAINS", "SETS", "RunTable", "Tables", "TablesError", "read_tables"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.synthetic.text import text_world
 from cuvee.engine.problems import World, interaction_world, log_linear_world, power_world
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.records import Observation, Proposal, SearchProblem
 from cuvee.spec import StrategyName
 

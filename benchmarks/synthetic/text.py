@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cuvee.corpus import PreparedCorpus, open_corpus
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.mixture import Mixture
 from cuvee.proxy.ngram import ngram_losses
 from cuvee.records import Observation, Proposal, SearchProblem

@@ -25,10 +25,10 @@ no clock, disk, network, environment or global random state, and the order of a 
 matter. Decisions take a ``SearchProblem`` and a ``History`` and return records.
 """
 
+from cuvee.engine.answer.recommend import recommend
+from cuvee.engine.answer.report import build_report
+from cuvee.engine.answer.verify import plan_verification
 from cuvee.engine.propose import propose
-from cuvee.engine.recommend import recommend
-from cuvee.engine.report import build_report
 from cuvee.engine.stopping import should_stop
-from cuvee.engine.verify import plan_verification
 
 __all__ = ["build_report", "plan_verification", "propose", "recommend", "should_stop"]

@@ -17,12 +17,12 @@ from scipy import stats
 from cuvee.answer import BridgePlan, Interval
 from cuvee.engine.acquisition.guardrails import Guards
 from cuvee.engine.acquisition.outlook import Outlook
-from cuvee.engine.belief import Belief
-from cuvee.engine.simplex import Array
-from cuvee.engine.table import Table, same
+from cuvee.engine.evidence.table import Table, same
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import Belief
 
 if TYPE_CHECKING:
-    from cuvee.engine.fitted import Fits
+    from cuvee.engine.surrogates.fitted import Fits
 
 __all__ = ["bridge_quota", "plan", "ranking", "swarm_size"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.records import History, SearchProblem
 from cuvee.spec import Rung
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 
 __all__ = ["Goal"]
 

@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from scipy.optimize import minimize
 
-from cuvee.engine.simplex import Array, Region
+from cuvee.engine.space.simplex import Array, Region
 from cuvee.mixture import Mixture
 from cuvee.records import (
     CorpusManifest,

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from cuvee.engine import stopping
-from cuvee.engine.fitted import Fits
-from cuvee.engine.simplex import Array
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies import STRATEGIES, Point, Strategy
 from cuvee.engine.strategies.base import opening
-from cuvee.engine.table import Table
+from cuvee.engine.surrogates.fitted import Fits
 from cuvee.mixture import Mixture
 from cuvee.records import History, Prediction, Proposal, SearchProblem
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from cuvee.engine.fitted import Fits, objective_noise
-from cuvee.engine.optimum import minimise
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.optimum import minimise
 from cuvee.engine.strategies import STRATEGIES
 from cuvee.engine.strategies.base import opening
 from cuvee.engine.strategies.multi_fidelity import Prospect
-from cuvee.engine.table import Table
+from cuvee.engine.surrogates.fitted import Fits, objective_noise
 from cuvee.records import History, SearchProblem, StopDecision
 
 __all__ = ["over", "should_stop"]

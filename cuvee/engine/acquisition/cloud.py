@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cuvee.engine import design
-from cuvee.engine.simplex import Array
-from cuvee.engine.table import Table
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space import design
+from cuvee.engine.space.simplex import Array
 
 __all__ = ["LEAST_GAP", "apart", "cloud", "near"]
 

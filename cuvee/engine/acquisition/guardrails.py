@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from cuvee.engine.belief import Belief
-from cuvee.engine.contrast import set_gap
-from cuvee.engine.simplex import Array
-from cuvee.engine.table import Table
+from cuvee.engine.answer.contrast import set_gap
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import Belief
 
 __all__ = ["Guards"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import erfcx, ndtr
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 
 __all__ = ["expected_improvement", "log_expected_improvement"]
 

@@ -32,8 +32,8 @@ from scipy.stats import norm, qmc
 
 from cuvee.engine.acquisition.guardrails import Guards
 from cuvee.engine.acquisition.improvement import expected_improvement, log_expected_improvement
-from cuvee.engine.belief import Belief
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import Belief
 
 __all__ = ["Outlook", "Worth"]
 

@@ -28,17 +28,17 @@ from linear_operator.utils.warnings import NumericalWarning
 from scipy.special import log_ndtr
 
 from cuvee.engine.acquisition.cloud import apart, cloud
-from cuvee.engine.memo import digest
-from cuvee.engine.simplex import Array
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies.base import Point, Strategy, best_verified, fill, unseen
 from cuvee.engine.strategies.single_fidelity_bo import FITS, fit
 from cuvee.engine.surrogates.base import Runs, Surrogate
+from cuvee.engine.surrogates.memo import digest
 from cuvee.engine.surrogates.registry import SURROGATES
-from cuvee.engine.table import Table
 from cuvee.records import Explanation
 
 if TYPE_CHECKING:
-    from cuvee.engine.fitted import Fits
+    from cuvee.engine.surrogates.fitted import Fits
 
 __all__ = ["Admire", "entropy_gain"]
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cuvee.engine import design
-from cuvee.engine.anchors import next_anchor
-from cuvee.engine.simplex import Array
+from cuvee.engine.evidence.anchors import next_anchor
+from cuvee.engine.evidence.table import Table, same
+from cuvee.engine.space import design
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Surrogate
-from cuvee.engine.table import Table, same
 from cuvee.records import Explanation
 
 if TYPE_CHECKING:  # the fits of a table ask its strategy for the surrogate
-    from cuvee.engine.fitted import Fits
+    from cuvee.engine.surrogates.fitted import Fits
 
 __all__ = ["Point", "Strategy", "best_verified", "crowded", "fill", "opening", "unseen", "verified"]
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cuvee.engine import design
-from cuvee.engine.simplex import Array
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space import design
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies.base import Point, Strategy, crowded
 from cuvee.engine.surrogates.base import Surrogate
 from cuvee.engine.surrogates.registry import SURROGATES
-from cuvee.engine.table import Table
 
 if TYPE_CHECKING:
-    from cuvee.engine.fitted import Fits, Fitted
+    from cuvee.engine.surrogates.fitted import Fits, Fitted
 
 __all__ = ["MixingLaw"]
 

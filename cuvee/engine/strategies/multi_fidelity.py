@@ -19,24 +19,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cuvee.engine import design, optima
 from cuvee.engine.acquisition.cloud import apart, cloud, near
 from cuvee.engine.acquisition.guardrails import Guards
 from cuvee.engine.acquisition.outlook import Outlook, Worth
 from cuvee.engine.acquisition.pending import awaiting
-from cuvee.engine.belief import Belief
+from cuvee.engine.answer.contrast import gap
 from cuvee.engine.bridges import bridge_quota, swarm_size
-from cuvee.engine.contrast import gap
+from cuvee.engine.evidence.table import Table
 from cuvee.engine.goal import Goal
-from cuvee.engine.simplex import Array
+from cuvee.engine.space import design, optima
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies.base import Point, Strategy, best_verified, fill, unseen, verified
 from cuvee.engine.surrogates.base import Surrogate
+from cuvee.engine.surrogates.belief import Belief
 from cuvee.engine.surrogates.registry import SURROGATES
-from cuvee.engine.table import Table
 from cuvee.records import Explanation
 
 if TYPE_CHECKING:
-    from cuvee.engine.fitted import Fits
+    from cuvee.engine.surrogates.fitted import Fits
 
 __all__ = ["MultiFidelity", "Prospect"]
 

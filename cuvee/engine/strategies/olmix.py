@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cuvee.engine import design, laws, optima
 from cuvee.engine.acquisition.cloud import apart, near
-from cuvee.engine.laws import Laws
-from cuvee.engine.memo import Memo, digest
-from cuvee.engine.simplex import Array
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space import design, optima
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies.base import Point, Strategy, best_verified, fill, unseen
+from cuvee.engine.surrogates import laws
 from cuvee.engine.surrogates.base import Runs, Surrogate
+from cuvee.engine.surrogates.laws import Laws
+from cuvee.engine.surrogates.memo import Memo, digest
 from cuvee.engine.surrogates.registry import SURROGATES
-from cuvee.engine.table import Table
 
 if TYPE_CHECKING:
-    from cuvee.engine.fitted import Fits
+    from cuvee.engine.surrogates.fitted import Fits
 
 __all__ = ["Olmix"]
 

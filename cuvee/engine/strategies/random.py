@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies.base import Point, Strategy, best_verified, crowded, fill, unseen
 from cuvee.engine.surrogates.base import Surrogate
 from cuvee.engine.surrogates.registry import SURROGATES
-from cuvee.engine.table import Table
 
 if TYPE_CHECKING:
-    from cuvee.engine.fitted import Fits
+    from cuvee.engine.surrogates.fitted import Fits
 
 __all__ = ["RandomSearch"]
 

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cuvee.engine.acquisition.cloud import apart
-from cuvee.engine.memo import Memo, digest
-from cuvee.engine.simplex import Array
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies.base import Point, Strategy, best_verified, fill, unseen
 from cuvee.engine.surrogates.base import Model, Runs, Surrogate
+from cuvee.engine.surrogates.memo import Memo, digest
 from cuvee.engine.surrogates.registry import SURROGATES
-from cuvee.engine.table import Table
 from cuvee.errors import EngineError
 
 if TYPE_CHECKING:
-    from cuvee.engine.fitted import Fits
+    from cuvee.engine.surrogates.fitted import Fits
 
 __all__ = ["RegMix", "regmix_draws"]
 

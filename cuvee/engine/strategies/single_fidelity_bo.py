@@ -22,15 +22,15 @@ from linear_operator.utils.errors import NotPSDError
 from linear_operator.utils.warnings import NumericalWarning
 
 from cuvee.engine.acquisition.cloud import cloud
-from cuvee.engine.memo import Memo, digest
-from cuvee.engine.simplex import Array
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies.base import Point, Strategy, best_verified, fill, unseen
 from cuvee.engine.surrogates.base import Runs, Surrogate
+from cuvee.engine.surrogates.memo import Memo, digest
 from cuvee.engine.surrogates.registry import SURROGATES
-from cuvee.engine.table import Table
 
 if TYPE_CHECKING:
-    from cuvee.engine.fitted import Fits
+    from cuvee.engine.surrogates.fitted import Fits
 
 __all__ = ["FITS", "SingleFidelityBo", "fit"]
 

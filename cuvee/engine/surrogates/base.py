@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 
 __all__ = ["Loo", "Model", "Posterior", "Runs", "Surrogate"]
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Loo, Model, Runs, Surrogate
 from cuvee.engine.surrogates.log_linear import LogLinear
 from cuvee.engine.surrogates.multi_fidelity import MultiFidelityGp

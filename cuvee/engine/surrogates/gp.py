@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Loo, Model, Runs, Surrogate
 from cuvee.engine.surrogates.multi_fidelity import MultiFidelityModel, fit_levels
 from cuvee.engine.surrogates.rung_kernel import Levels

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cuvee.engine import laws
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates import laws
 from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.parametric import Parametric
 from cuvee.engine.surrogates.rungs import Ladder, trust

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 
 __all__ = ["cholesky", "matern", "minimize", "negative_log_likelihood"]
 

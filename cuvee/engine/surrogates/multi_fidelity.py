@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Loo, Model, Runs, Surrogate
 from cuvee.engine.surrogates.features import Features
 from cuvee.engine.surrogates.marginal import cholesky, minimize, negative_log_likelihood

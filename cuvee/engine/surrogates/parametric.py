@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Loo, Runs
 from cuvee.engine.surrogates.rungs import RungFit, kernel, split_noise
 

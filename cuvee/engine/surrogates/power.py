@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.parametric import Parametric
 from cuvee.engine.surrogates.rungs import Ladder, trust

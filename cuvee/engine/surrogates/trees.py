@@ -18,7 +18,7 @@ import lightgbm
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Loo, Runs
 from cuvee.engine.surrogates.rungs import Ladder, RungFit, kernel, split_noise
 

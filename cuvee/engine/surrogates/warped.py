@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Loo, Model, Runs, Surrogate
 from cuvee.engine.surrogates.power import Power
 from cuvee.engine.surrogates.rungs import check

@@ -18,11 +18,11 @@ from cuvee.engine.acquisition.guardrails import Guards
 from cuvee.engine.acquisition.improvement import expected_improvement, log_expected_improvement
 from cuvee.engine.acquisition.outlook import Outlook
 from cuvee.engine.acquisition.pending import awaiting
-from cuvee.engine.belief import Belief
 from cuvee.engine.goal import Goal
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies.admire import entropy_gain
 from cuvee.engine.surrogates.base import Loo, Model, Runs
+from cuvee.engine.surrogates.belief import Belief
 
 NOISE = np.array([[0.02, 0.03], [0.01, 0.02]])  # variance by rung and set
 LENGTH = np.array([0.4, 0.7])

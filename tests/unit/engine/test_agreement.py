@@ -7,7 +7,7 @@ import pytest
 from quadratic_world import QuadraticWorld
 from scipy import stats
 
-from cuvee.engine.agreement import modelled_agreement, rank_agreement
+from cuvee.engine.answer.agreement import modelled_agreement, rank_agreement
 from cuvee.engine.goal import Goal
 
 GOAL = Goal(np.full(3, 1 / 3))

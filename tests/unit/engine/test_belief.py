@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.engine.belief import MOST, Belief
 from cuvee.engine.goal import Goal
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Loo, Model, Runs
+from cuvee.engine.surrogates.belief import MOST, Belief
 from cuvee.engine.surrogates.default import Default
 
 

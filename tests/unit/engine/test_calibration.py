@@ -7,10 +7,10 @@ import pytest
 from quadratic_world import QuadraticWorld
 from scipy import stats
 
-from cuvee.engine.belief import Belief, ObjectiveLoo
-from cuvee.engine.calibration import LEVELS, calibrate, foresight
+from cuvee.engine.answer.calibration import LEVELS, calibrate, foresight
 from cuvee.engine.goal import Goal
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import Belief, ObjectiveLoo
 
 GOAL = Goal(np.full(3, 1 / 3))
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from quadratic_world import QuadraticModel, QuadraticWorld
 
-from cuvee.engine.belief import Belief
-from cuvee.engine.contrast import gap, set_gap
+from cuvee.engine.answer.contrast import gap, set_gap
 from cuvee.engine.goal import Goal
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import Belief
 
 
 def believed(goal: Goal, inflation: float = 1.0, seed: int = 0) -> tuple[Belief, QuadraticModel]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cuvee.engine import bootstrap, laws
+from cuvee.engine.surrogates import bootstrap, laws
 
 
 def test_ninety_percent_intervals_hold_about_ninety_percent() -> None:

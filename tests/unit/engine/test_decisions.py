@@ -11,8 +11,8 @@ from scipy import stats
 
 from cuvee.answer import GuardrailReport, Interval, Recommendation, Report
 from cuvee.engine import build_report, plan_verification, propose, recommend, should_stop
+from cuvee.engine.answer.verify import differences
 from cuvee.engine.problems import World, log_linear_world, power_world, run_search
-from cuvee.engine.verify import differences
 from cuvee.mixture import Mixture
 from cuvee.records import History, PendingRun, Proposal, SearchProblem
 from cuvee.spec import (

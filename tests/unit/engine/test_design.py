@@ -7,10 +7,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from cuvee.engine import design
+from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import power_world
-from cuvee.engine.simplex import Array, Region
-from cuvee.engine.table import Table
+from cuvee.engine.space import design
+from cuvee.engine.space.simplex import Array, Region
 from cuvee.records import History, SearchProblem
 from cuvee.spec import Bound, Constraints, GroupBound
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cuvee.answer import Diagnosis
-from cuvee.engine import doctor
-from cuvee.engine.anchors import LABEL
+from cuvee.engine.evidence import doctor
+from cuvee.engine.evidence.anchors import LABEL
 from cuvee.engine.problems import World, power_world
 from cuvee.engine.propose import propose
 from cuvee.records import EvalLoss, History, Observation, SearchProblem

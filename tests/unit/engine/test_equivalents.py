@@ -7,13 +7,13 @@ import pytest
 from quadratic_world import QuadraticModel, QuadraticWorld
 
 from cuvee.answer import EquivalentSet
-from cuvee.engine.belief import Belief
-from cuvee.engine.contrast import gap
-from cuvee.engine.equivalents import TOLERANCE, equivalents, far_apart
-from cuvee.engine.optima import Optima, descend, draw_optima, gather
+from cuvee.engine.answer.contrast import gap
+from cuvee.engine.answer.equivalents import TOLERANCE, equivalents, far_apart
+from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import power_world
-from cuvee.engine.simplex import Array
-from cuvee.engine.table import Table
+from cuvee.engine.space.optima import Optima, descend, draw_optima, gather
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import Belief
 from cuvee.records import History
 from cuvee.spec import Bound, Constraints
 

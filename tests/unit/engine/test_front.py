@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from quadratic_world import QuadraticModel, QuadraticWorld
 
-from cuvee.engine.belief import Belief
-from cuvee.engine.front import front, nondominated
+from cuvee.engine.answer.front import front, nondominated
+from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import power_world
-from cuvee.engine.simplex import Array
-from cuvee.engine.table import Table
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import Belief
 from cuvee.records import History, SearchProblem
 from cuvee.spec import JobSpec, Objective
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize as scipy_minimize
 from scipy.stats import multivariate_normal
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.features import Features
 from cuvee.engine.surrogates.gp import Gp

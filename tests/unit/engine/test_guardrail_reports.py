@@ -11,11 +11,15 @@ from scipy import stats
 
 from cuvee.answer import GuardrailReport, Interval
 from cuvee.engine.acquisition.guardrails import Guards
-from cuvee.engine.belief import Belief
-from cuvee.engine.guardrails import best_that_holds, measured_guardrails, predicted_guardrails
+from cuvee.engine.answer.guardrails import (
+    best_that_holds,
+    measured_guardrails,
+    predicted_guardrails,
+)
+from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import power_world
-from cuvee.engine.simplex import Array
-from cuvee.engine.table import Table
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import Belief
 from cuvee.records import History
 from cuvee.spec import Guardrail
 

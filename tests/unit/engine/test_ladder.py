@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from cuvee.engine import bridges, propose, should_stop
-from cuvee.engine.contrast import gap
+from cuvee.engine.answer.contrast import gap
 from cuvee.engine.cost import prior, relative
-from cuvee.engine.fitted import Fits
+from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import World, power_world
 from cuvee.engine.propose import answer_mixture
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies.multi_fidelity import SURE
-from cuvee.engine.table import Table
+from cuvee.engine.surrogates.fitted import Fits
 from cuvee.mixture import Mixture
 from cuvee.records import History, Observation, PendingRun, Proposal, SearchProblem
 from cuvee.spec import Bound, Constraints, NgramRung, ProxyModel, ProxyRung

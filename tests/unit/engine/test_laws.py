@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
-from cuvee.engine import bootstrap, laws
-from cuvee.engine.fitted import closeness, repeat_noise
 from cuvee.engine.problems import log_linear_world
+from cuvee.engine.surrogates import bootstrap, laws
+from cuvee.engine.surrogates.fitted import closeness, repeat_noise
 from cuvee.errors import EngineError
 
 

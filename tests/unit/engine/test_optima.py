@@ -7,10 +7,10 @@ import pytest
 from quadratic_world import QuadraticModel, QuadraticWorld
 from scipy import optimize
 
-from cuvee.engine.belief import Belief
 from cuvee.engine.goal import Goal
-from cuvee.engine.optima import descend, draw_optima, gather, slopes
-from cuvee.engine.simplex import Array, Region
+from cuvee.engine.space.optima import descend, draw_optima, gather, slopes
+from cuvee.engine.space.simplex import Array, Region
+from cuvee.engine.surrogates.belief import Belief
 from cuvee.feasible import FeasibleSet
 from cuvee.spec import Bound, Constraints, GroupBound
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from cuvee.engine.optimum import minimise, total
 from cuvee.engine.problems import log_linear_world, power_world
-from cuvee.engine.simplex import Region
+from cuvee.engine.space.optimum import minimise, total
+from cuvee.engine.space.simplex import Region
 from cuvee.feasible import FeasibleSet
 from cuvee.spec import Bound, Constraints, GroupBound
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.engine.fit_records import reuse_summaries
+from cuvee.engine.answer.fit_records import reuse_summaries
+from cuvee.engine.evidence.reuse import Earlier, express
+from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import World, power_world
 from cuvee.engine.propose import propose
-from cuvee.engine.reuse import Earlier, express
 from cuvee.engine.surrogates.multi_fidelity import MultiFidelityGp, MultiFidelityModel
 from cuvee.engine.surrogates.registry import SURROGATES
-from cuvee.engine.table import Table
 from cuvee.mixture import Mixture
 from cuvee.records import EarlierRun, EvalLoss, History, Proposal, SearchProblem
 from cuvee.spec import NgramRung, ProxyRung, Rung, WarmStart

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.gp import Gp
 from cuvee.engine.surrogates.multi_fidelity import MultiFidelityGp

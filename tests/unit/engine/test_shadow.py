@@ -9,12 +9,12 @@ import pytest
 from quadratic_world import QuadraticModel, QuadraticWorld
 
 from cuvee.answer import ShadowPrice
-from cuvee.engine.belief import Belief
-from cuvee.engine.optima import Optima, descend, draw_optima, gather
+from cuvee.engine.answer.shadow import BILLION, shadow_prices
+from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import power_world
-from cuvee.engine.shadow import BILLION, shadow_prices
-from cuvee.engine.simplex import Region
-from cuvee.engine.table import Table
+from cuvee.engine.space.optima import Optima, descend, draw_optima, gather
+from cuvee.engine.space.simplex import Region
+from cuvee.engine.surrogates.belief import Belief
 from cuvee.records import History
 from cuvee.spec import Bound, Constraints
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.optimize import linprog, minimize
 
-from cuvee.engine import supports
-from cuvee.engine.simplex import Array, Region
-from cuvee.engine.walks import walk
+from cuvee.engine.space import supports
+from cuvee.engine.space.simplex import Array, Region
+from cuvee.engine.space.walks import walk
 from cuvee.errors import InfeasibleError
 from cuvee.feasible import FeasibleSet
 from cuvee.spec import Bound, Constraints, GroupBound

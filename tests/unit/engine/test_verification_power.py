@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from quadratic_world import QuadraticWorld
 from scipy import stats
 
-from cuvee.engine.belief import Belief
-from cuvee.engine.problems import power_world
-from cuvee.engine.simplex import Array
-from cuvee.engine.surrogates.base import Runs
-from cuvee.engine.table import Table
-from cuvee.engine.verification_power import (
+from cuvee.engine.answer.verification_power import (
     Noise,
     detectable_gain,
     pairs_needed,
@@ -22,6 +17,11 @@ from cuvee.engine.verification_power import (
     power,
     run_noise,
 )
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.problems import power_world
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.base import Runs
+from cuvee.engine.surrogates.belief import Belief
 from cuvee.records import History, Proposal
 
 

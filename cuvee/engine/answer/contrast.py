@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from cuvee.engine.belief import Belief
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import Belief
 
 __all__ = ["Gap", "gap", "set_gap"]
 

@@ -14,10 +14,10 @@ import numpy as np
 from scipy import stats
 
 from cuvee.answer import FrontPoint, Interval
-from cuvee.engine.belief import Belief
-from cuvee.engine.optima import descend
-from cuvee.engine.simplex import Array, Region
-from cuvee.engine.table import Table
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.optima import descend
+from cuvee.engine.space.simplex import Array, Region
+from cuvee.engine.surrogates.belief import Belief
 
 __all__ = ["front", "nondominated"]
 

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from cuvee.engine.cost import relative
+from cuvee.engine.evidence.reuse import Earlier, express
 from cuvee.engine.goal import Goal
-from cuvee.engine.reuse import Earlier, express
-from cuvee.engine.simplex import Array, Region
+from cuvee.engine.space.simplex import Array, Region
 from cuvee.engine.surrogates.base import Runs
 from cuvee.errors import EngineError
 from cuvee.mixture import Mixture, largest_remainder

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from cuvee.engine.simplex import Array, Region
+    from cuvee.engine.space.simplex import Array, Region
 
 __all__ = ["walk"]
 

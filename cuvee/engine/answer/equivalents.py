@@ -16,11 +16,11 @@ import numpy.typing as npt
 from scipy import stats
 
 from cuvee.answer import EquivalentSet, Interval
-from cuvee.engine.belief import Belief
-from cuvee.engine.contrast import gap
-from cuvee.engine.optima import Optima
-from cuvee.engine.simplex import Array, Region
-from cuvee.engine.table import Table
+from cuvee.engine.answer.contrast import gap
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.optima import Optima
+from cuvee.engine.space.simplex import Array, Region
+from cuvee.engine.surrogates.belief import Belief
 
 __all__ = ["TOLERANCE", "equivalents", "far_apart"]
 

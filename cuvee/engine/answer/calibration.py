@@ -14,8 +14,8 @@ import numpy as np
 from scipy import stats
 
 from cuvee.answer import Calibration
-from cuvee.engine.belief import MOST, Belief, ObjectiveLoo
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import MOST, Belief, ObjectiveLoo
 
 __all__ = ["LEVELS", "Foresight", "calibrate", "foresight"]
 

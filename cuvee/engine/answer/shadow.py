@@ -24,11 +24,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cuvee.answer import Interval, ShadowPrice
-from cuvee.engine.belief import Belief
-from cuvee.engine.contrast import gap
-from cuvee.engine.optima import Optima, slopes
-from cuvee.engine.simplex import Array, Region
-from cuvee.engine.table import Table
+from cuvee.engine.answer.contrast import gap
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.optima import Optima, slopes
+from cuvee.engine.space.simplex import Array, Region
+from cuvee.engine.surrogates.belief import Belief
 
 __all__ = ["BILLION", "shadow_prices"]
 

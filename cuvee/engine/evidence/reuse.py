@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cuvee.answer import ReuseSummary
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Runs
 from cuvee.mixture import Mixture
 from cuvee.records import EarlierRun, History, SearchProblem

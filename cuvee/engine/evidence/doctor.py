@@ -25,11 +25,11 @@ from scipy import cluster, optimize, special, stats
 from scipy.spatial.distance import squareform
 
 from cuvee.answer import Diagnosis, Interval, SetDiagnosis
-from cuvee.engine.agreement import rank_agreement
-from cuvee.engine.simplex import Array
+from cuvee.engine.answer.agreement import rank_agreement
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies import STRATEGIES
 from cuvee.engine.strategies.base import opening
-from cuvee.engine.table import Table
 from cuvee.records import History, SearchProblem
 
 __all__ = ["diagnose", "moderate", "ready"]

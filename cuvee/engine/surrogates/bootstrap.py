@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cuvee.engine.laws import Laws, polish, predict
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.laws import Laws, polish, predict
 
 __all__ = ["Draws", "draw", "interval"]
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from cuvee.engine.roots import Array, Indices, Move
-    from cuvee.engine.simplex import Bools, Region
+    from cuvee.engine.space.roots import Array, Indices, Move
+    from cuvee.engine.space.simplex import Bools, Region
 
 __all__ = ["complete", "distance", "project"]
 

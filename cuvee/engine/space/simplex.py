@@ -13,7 +13,7 @@ Kullback-Leibler projection the shift becomes a factor. The totals are piecewise
 or factor, so each root is found exactly between two neighbouring breakpoints (Held, Wolfe &
 Crowder 1974 for the plain simplex with bounds).
 
-With the limit, a projection first chooses the active domains (``cuvee.engine.supports``).
+With the limit, a projection first chooses the active domains (``cuvee.engine.space.supports``).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cuvee.conflicts import Tree
-from cuvee.engine import supports, walks
-from cuvee.engine.roots import Array, Indices, Move, moved, root
+from cuvee.engine.space import supports, walks
+from cuvee.engine.space.roots import Array, Indices, Move, moved, root
 from cuvee.errors import InfeasibleError
 from cuvee.feasible import ACTIVE, FeasibleSet
 
@@ -324,8 +324,8 @@ class Region:
         """``n`` points, uniform over the region, shape ``(n, m)``.
 
         Draws that are uniform over ``{p >= lower}`` (and over its sets of ``max_active`` domains)
-        are kept where they are feasible. When too few are, random walks (``cuvee.engine.walks``)
-        start at projected draws. With ``max_active`` they keep their active domains, which are
+        are kept where they are feasible. When too few are, random walks (``walks``) start at
+        projected draws. With ``max_active`` they keep their active domains, which are
         then drawn one after another and not in proportion to the volume that they leave.
         """
         draws = self._draws(rng, 8 * n)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from cuvee.answer import ReuseSummary, SetFit
-from cuvee.engine.belief import Belief
-from cuvee.engine.fitted import Fits
-from cuvee.engine.simplex import Array
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies import STRATEGIES
 from cuvee.engine.surrogates.base import Model
+from cuvee.engine.surrogates.belief import Belief
 from cuvee.engine.surrogates.default import Chosen
+from cuvee.engine.surrogates.fitted import Fits
 from cuvee.engine.surrogates.multi_fidelity import MultiFidelityModel
 from cuvee.engine.surrogates.warped import WarpedModel
-from cuvee.engine.table import Table
 
 __all__ = ["reuse_summaries", "set_fits"]
 

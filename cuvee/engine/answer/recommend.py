@@ -11,24 +11,25 @@ import numpy as np
 from scipy import stats
 
 from cuvee.answer import BridgePlan, Diagnosis, Interval, Recommendation, VerificationPlan
-from cuvee.engine import bridges, doctor
+from cuvee.engine import bridges
 from cuvee.engine.acquisition.guardrails import Guards
-from cuvee.engine.belief import Belief, ObjectiveLoo
-from cuvee.engine.calibration import calibrate
-from cuvee.engine.caveats import notes, refusal, unheld
-from cuvee.engine.contrast import Gap, gap
-from cuvee.engine.equivalents import equivalents
-from cuvee.engine.fit_records import reuse_summaries, set_fits
-from cuvee.engine.fitted import Fits
-from cuvee.engine.front import front
-from cuvee.engine.guardrails import best_that_holds, predicted_guardrails
-from cuvee.engine.optima import descend, draw_optima, gather
+from cuvee.engine.answer.calibration import calibrate
+from cuvee.engine.answer.caveats import notes, refusal, unheld
+from cuvee.engine.answer.contrast import Gap, gap
+from cuvee.engine.answer.equivalents import equivalents
+from cuvee.engine.answer.fit_records import reuse_summaries, set_fits
+from cuvee.engine.answer.front import front
+from cuvee.engine.answer.guardrails import best_that_holds, predicted_guardrails
+from cuvee.engine.answer.shadow import shadow_prices
+from cuvee.engine.answer.verification_power import Noise, plan, run_noise
+from cuvee.engine.evidence import doctor
+from cuvee.engine.evidence.table import Table
 from cuvee.engine.propose import answer_mixture
-from cuvee.engine.shadow import shadow_prices
-from cuvee.engine.simplex import Array, Region
+from cuvee.engine.space.optima import descend, draw_optima, gather
+from cuvee.engine.space.simplex import Array, Region
 from cuvee.engine.strategies import STRATEGIES
-from cuvee.engine.table import Table
-from cuvee.engine.verification_power import Noise, plan, run_noise
+from cuvee.engine.surrogates.belief import Belief, ObjectiveLoo
+from cuvee.engine.surrogates.fitted import Fits
 from cuvee.mixture import Mixture
 from cuvee.records import History, SearchProblem
 

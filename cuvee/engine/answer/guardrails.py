@@ -14,9 +14,9 @@ from scipy import stats
 
 from cuvee.answer import GuardrailReport, Interval
 from cuvee.engine.acquisition.guardrails import Guards
-from cuvee.engine.belief import Belief
-from cuvee.engine.simplex import Array
-from cuvee.engine.table import Table
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import Belief
 
 __all__ = ["best_that_holds", "measured_guardrails", "predicted_guardrails"]
 

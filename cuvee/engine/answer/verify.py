@@ -11,9 +11,9 @@ import numpy as np
 from scipy import stats
 
 from cuvee.answer import Interval, PairedDifference, Recommendation
-from cuvee.engine.fitted import Fits
-from cuvee.engine.table import Table
-from cuvee.engine.verification_power import run_noise
+from cuvee.engine.answer.verification_power import run_noise
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.surrogates.fitted import Fits
 from cuvee.errors import EngineError
 from cuvee.mixture import Mixture
 from cuvee.records import History, Observation, Prediction, Proposal, SearchProblem

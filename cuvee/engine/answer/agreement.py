@@ -18,7 +18,7 @@ from scipy import stats
 
 from cuvee.answer import Interval
 from cuvee.engine.goal import Goal
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Model, Posterior
 from cuvee.errors import EngineError
 

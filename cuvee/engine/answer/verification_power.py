@@ -20,9 +20,9 @@ import numpy as np
 from scipy import optimize, stats
 
 from cuvee.answer import VerificationPlan
-from cuvee.engine.belief import Belief
-from cuvee.engine.simplex import Array
-from cuvee.engine.table import SAME, Table
+from cuvee.engine.evidence.table import SAME, Table
+from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.belief import Belief
 
 __all__ = ["Noise", "detectable_gain", "pairs_needed", "plan", "power", "run_noise"]
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cuvee.engine.simplex import Array
-from cuvee.engine.table import Table, same
+from cuvee.engine.evidence.table import Table, same
+from cuvee.engine.space.simplex import Array
 
 __all__ = ["LABEL", "next_anchor"]
 

@@ -19,11 +19,11 @@ from cuvee.answer import (
     Report,
     RungSummary,
 )
-from cuvee.engine.agreement import modelled_agreement, rank_agreement
-from cuvee.engine.fitted import Fits
-from cuvee.engine.guardrails import measured_guardrails
-from cuvee.engine.table import Table
-from cuvee.engine.verify import differences, increases, mean_interval, single_noise, verified
+from cuvee.engine.answer.agreement import modelled_agreement, rank_agreement
+from cuvee.engine.answer.guardrails import measured_guardrails
+from cuvee.engine.answer.verify import differences, increases, mean_interval, single_noise, verified
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.surrogates.fitted import Fits
 from cuvee.mixture import Mixture
 from cuvee.records import History, Observation, SearchProblem
 

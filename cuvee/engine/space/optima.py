@@ -21,8 +21,8 @@ from functools import partial
 
 import numpy as np
 
-from cuvee.engine.belief import Belief
-from cuvee.engine.simplex import Array, Region
+from cuvee.engine.space.simplex import Array, Region
+from cuvee.engine.surrogates.belief import Belief
 
 __all__ = ["Optima", "descend", "draw_optima", "gather", "slopes"]
 

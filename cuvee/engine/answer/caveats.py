@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from cuvee.engine.acquisition.guardrails import Guards
-from cuvee.engine.belief import Belief, ObjectiveLoo
-from cuvee.engine.calibration import foresight
-from cuvee.engine.simplex import Array
+from cuvee.engine.answer.calibration import foresight
+from cuvee.engine.answer.verification_power import Noise, run_noise
+from cuvee.engine.evidence.table import SAME, Table, same
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies import STRATEGIES
 from cuvee.engine.strategies.base import verified
+from cuvee.engine.surrogates.belief import Belief, ObjectiveLoo
 from cuvee.engine.surrogates.default import LEAST
-from cuvee.engine.table import SAME, Table, same
-from cuvee.engine.verification_power import Noise, run_noise
 
 __all__ = ["notes", "refusal", "unheld"]
 

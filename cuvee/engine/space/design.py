@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cuvee.engine.roots import Indices
-from cuvee.engine.simplex import Array, Region
-from cuvee.engine.table import Table
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.roots import Indices
+from cuvee.engine.space.simplex import Array, Region
 
 __all__ = ["INWARD", "Designed", "centre", "cloud", "d_optimal", "fill", "inward", "multi_strength"]
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.errors import EngineError
 
 __all__ = ["Laws", "derivatives", "fit", "predict"]

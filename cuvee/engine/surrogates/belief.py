@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cuvee.engine.goal import Goal
-from cuvee.engine.simplex import Array
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Indices, Model
 from cuvee.engine.surrogates.default import LEAST, scored_rung
 

@@ -8,16 +8,16 @@ from functools import cached_property
 import numpy as np
 from scipy import stats
 
-from cuvee.engine import bootstrap, laws
-from cuvee.engine.belief import Belief
-from cuvee.engine.bootstrap import Draws
-from cuvee.engine.laws import Laws
-from cuvee.engine.memo import Memo, digest
-from cuvee.engine.optimum import minimise
-from cuvee.engine.simplex import Array, Region
+from cuvee.engine.evidence.table import Table
+from cuvee.engine.space.optimum import minimise
+from cuvee.engine.space.simplex import Array, Region
 from cuvee.engine.strategies import STRATEGIES
+from cuvee.engine.surrogates import bootstrap, laws
 from cuvee.engine.surrogates.base import Model, Runs, Surrogate
-from cuvee.engine.table import Table
+from cuvee.engine.surrogates.belief import Belief
+from cuvee.engine.surrogates.bootstrap import Draws
+from cuvee.engine.surrogates.laws import Laws
+from cuvee.engine.surrogates.memo import Memo, digest
 from cuvee.errors import EngineError
 
 __all__ = ["Fits", "Fitted", "fit_model", "objective_noise", "repeat_noise"]

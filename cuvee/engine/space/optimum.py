@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cuvee.engine.simplex import Array, Region
+from cuvee.engine.space.simplex import Array, Region
 
 __all__ = ["minimise", "total"]
 

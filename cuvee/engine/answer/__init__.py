@@ -1,0 +1,1 @@
+"""What is concluded: the recommendation with everything that defends it, and the report."""

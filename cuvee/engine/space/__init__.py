@@ -1,0 +1,1 @@
+"""The feasible region: projections, sampling, minimisation over it, and designs."""
