@@ -216,8 +216,8 @@ class SearchProblem(Record):
             InfeasibleError: If no mixture satisfies the constraints.
         """
         names, eval_sets = manifest.names, manifest.eval_sets
-        guarded = {g.eval_set for g in spec.guardrails}
-        for field, named in (("objective", spec.objective.named_sets), ("guardrails", guarded)):
+        guarded = {"guardrails": {g.eval_set for g in spec.guardrails}}
+        for field, named in (spec.objective.named_sets | guarded).items():
             unknown = sorted(named - set(eval_sets))
             if unknown:
                 raise SpecError(

@@ -287,10 +287,14 @@ class Objective(Record):
         return self
 
     @property
-    def named_sets(self) -> set[str]:
-        """Every evaluation set that the objective names."""
+    def named_sets(self) -> dict[str, set[str]]:
+        """The evaluation sets that each field of the objective names, by the field's path."""
         parts = (self.parts or {}).values()
-        return set(self.weights or {}) | set(self.reference or {}) | {e for w in parts for e in w}
+        return {
+            "objective.weights": set(self.weights or {}),
+            "objective.reference": set(self.reference or {}),
+            "objective.parts": {e for weights in parts for e in weights},
+        }
 
 
 class Guardrail(Record):

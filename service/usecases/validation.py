@@ -24,9 +24,9 @@ def check_against(spec: JobSpec, corpus: CorpusRow) -> None:
     eval_sets = names + [domain.name for domain in registered.evaluation_only]
     FeasibleSet.build(names, spec.constraints)
     _check_known("baseline", spec.baseline or {}, names, "domains")
-    _check_known("objective", spec.objective.named_sets, eval_sets, "evaluation sets")
-    guarded = {guardrail.eval_set for guardrail in spec.guardrails}
-    _check_known("guardrails", guarded, eval_sets, "evaluation sets")
+    guarded = {"guardrails": {guardrail.eval_set for guardrail in spec.guardrails}}
+    for field, named in (spec.objective.named_sets | guarded).items():
+        _check_known(field, named, eval_sets, "evaluation sets")
     splits = {} if spec.warm_start is None else spec.warm_start.splits
     parts = {part for portions in splits.values() for part in portions}
     _check_known("warm_start.splits", parts, names, "domains")
