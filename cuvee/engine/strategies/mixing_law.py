@@ -13,7 +13,7 @@ import numpy as np
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.space import design
 from cuvee.engine.space.simplex import Array
-from cuvee.engine.strategies.base import Point, Strategy, crowded
+from cuvee.engine.strategies.base import Point, Strategy, best_verified, crowded, unseen
 from cuvee.engine.surrogates.base import Surrogate
 from cuvee.engine.surrogates.registry import SURROGATES
 
@@ -64,9 +64,11 @@ class MixingLaw(Strategy):
             known = fitted or next(
                 (f for r in reversed(range(table.target)) if (f := fits.at(r)) is not None), None
             )
-            return np.asarray(rows[0 if known is None else np.argmin(known.objective(rows))])
+            if known is not None:
+                return np.asarray(rows[np.argmin(known.objective(rows))])
         if fitted is None:
-            return design.centre(table)
+            best = best_verified(table)
+            return unseen(table, rng) if best is None else best
         region = fitted.reach(table.region, stretch=False)
         return fitted.optimum(region, design.centre(table))
 
