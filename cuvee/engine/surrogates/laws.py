@@ -55,6 +55,7 @@ class Laws:
         y: The losses fitted, bits per byte, shape ``(K, E)``.
         k: Weights of the runs, at most 1, shape ``(K,)``: how far the law is trusted to hold there,
             not how noisy the run is.
+        weights: What each measurement weighed, ``k`` times how far it was heeded, shape ``(K, E)``.
         penalty: Ridge matrices in squared bits per byte, shape ``(E, m, m)``.
         loo: Leave-one-out predictions, shape ``(K, E)``.
         leverage: Diagonal of the weighted hat matrix at the solution, shape ``(K, E)``.
@@ -67,6 +68,7 @@ class Laws:
     x: Array
     y: Array
     k: Array
+    weights: Array
     penalty: Array
     loo: Array
     leverage: Array
@@ -93,8 +95,7 @@ class Laws:
         about ``(m + 1) / K``; above one the law extrapolates.
         """
         jacobian = derivatives(self.t, self.x)
-        weights = np.tile(self.k, (len(self.c), 1))
-        normal = _normal(jacobian, _pad(self.penalty), weights)
+        normal = _normal(jacobian, _pad(self.penalty), self.weights.T)
         return _quadratic(normal, derivatives(self.t, np.atleast_2d(p)))
 
 
@@ -104,7 +105,13 @@ def predict(c: Array, t: Array, x: Array) -> Array:
     return np.asarray(c[..., None, :] + np.exp(logs))
 
 
-def fit(x: Array, y: Array, shape: Array | None = None, k: Array | None = None) -> Laws:
+def fit(
+    x: Array,
+    y: Array,
+    shape: Array | None = None,
+    k: Array | None = None,
+    heed: Array | None = None,
+) -> Laws:
     """Fit one law per evaluation set.
 
     Args:
@@ -112,6 +119,8 @@ def fit(x: Array, y: Array, shape: Array | None = None, k: Array | None = None) 
         y: Losses, positive, bits per byte, shape ``(K, E)``.
         shape: A prior direction for each ``t``, from a lower rung, shape ``(E, m)``.
         k: Weights of the runs, in ``(0, 1]``, shape ``(K,)``; all one when not given.
+        heed: Weights of single measurements beside those of their runs, in ``(0, 1]``, shape
+            ``(K, E)``; all one when not given.
 
     Raises:
         EngineError: If there are fewer than ``m + 1`` runs, or a loss is not finite.
@@ -124,19 +133,19 @@ def fit(x: Array, y: Array, shape: Array | None = None, k: Array | None = None) 
     target = y.T  # (E, K)
     k = np.ones(runs) if k is None else k
     deviation = _deviation(m, len(target), shape)
-    c, t, ridge = _start(x, target, k, deviation)
-    size = np.mean(k * (target - c[:, None]) ** 2, axis=1)  # log units to squared bits per byte
+    every = np.tile(k, (len(target), 1)) if heed is None else k * heed.T
+    c, t, ridge = _start(x, target, every, deviation)
+    size = np.mean(every * (target - c[:, None]) ** 2, axis=1)  # log units to squared bits per byte
     penalty = (ridge * size)[:, None, None] * deviation
-    every = np.tile(k, (len(target), 1))
     c, t = polish(x, target, every, penalty, c, t, steps=30)
     jacobian = derivatives(t, x)
     normal = _normal(jacobian, _pad(penalty), every)
-    leverage = k[:, None] * _quadratic(normal, jacobian).T
-    left = _left_out(x, target, k, penalty, c, t, leverage)
+    leverage = every.T * _quadratic(normal, jacobian).T
+    left = _left_out(x, target, every, penalty, c, t, leverage)
     residuals = y - predict(c, t, x)
-    freedom = np.maximum(k @ (1 - leverage), k.mean())
-    scale = np.sqrt(k @ residuals**2 / freedom)
-    return Laws(c, t, x, y, k, penalty, left, np.clip(leverage, 0, 1), scale)
+    freedom = np.maximum(np.sum(every.T * (1 - leverage), axis=0), every.mean(axis=1))
+    scale = np.sqrt(np.sum(every.T * residuals**2, axis=0) / freedom)
+    return Laws(c, t, x, y, k, every.T, penalty, left, np.clip(leverage, 0, 1), scale)
 
 
 _MOST_REFITS = 64
@@ -145,14 +154,14 @@ form is as good, and ``E x K`` refits would take longer than a proposal may."""
 
 
 def _left_out(
-    x: Array, y: Array, k: Array, penalty: Array, c: Array, t: Array, leverage: Array
+    x: Array, y: Array, every: Array, penalty: Array, c: Array, t: Array, leverage: Array
 ) -> Array:
     """Leave-one-out predictions, shape ``(K, E)``: the same fit with one weight zero."""
     runs, sets = len(x), len(y)
     if runs > _MOST_REFITS:
         fitted = predict(c, t, x)
         return np.asarray(y.T - (y.T - fitted) / np.maximum(1 - leverage, 0.05))
-    weights = np.tile(k * (1.0 - np.eye(runs)), (sets, 1))
+    weights = (every[:, None] * (1.0 - np.eye(runs))).reshape(-1, runs)
     again = np.repeat(np.arange(sets), runs)
     c_out, t_out = polish(x, y[again], weights, penalty[again], c[again], t[again], steps=8)
     left = c_out + np.exp(np.minimum(np.sum(t_out * np.tile(x, (sets, 1)), axis=1), _T_LIMIT))
@@ -174,7 +183,7 @@ def _deviation(m: int, sets: int, shape: Array | None) -> Array:
     return deviation
 
 
-def _start(x: Array, y: Array, k: Array, deviation: Array) -> tuple[Array, Array, Array]:
+def _start(x: Array, y: Array, every: Array, deviation: Array) -> tuple[Array, Array, Array]:
     """Floor, slopes and ridge by leave-one-out error; ``(c (E,), t (E, m), ridge (E,))``.
 
     The ridge is chosen again at the floor that a polish finds: on the grid, a stiff ridge makes up
@@ -185,20 +194,20 @@ def _start(x: Array, y: Array, k: Array, deviation: Array) -> tuple[Array, Array
     even = low[:, None] * np.linspace(0, 0.98, _FLOORS)
     near = low[:, None] - spread[:, None] * np.array(_NEAR)
     floors = np.concatenate([even, np.where(near > 0, near, 0.0)], axis=1)  # (E, F)
-    c, t, _ = _grid(x, y, k, deviation, floors)
-    size = np.mean(k * (y - c[:, None]) ** 2, axis=1)
+    c, t, _ = _grid(x, y, every, deviation, floors)
+    size = np.mean(every * (y - c[:, None]) ** 2, axis=1)
     loose = (_LOOSE * size)[:, None, None] * deviation
-    c, _ = polish(x, y, np.tile(k, (len(y), 1)), loose, c, t, steps=30)
-    return _grid(x, y, k, deviation, np.minimum(c, low - 1e-3 * spread)[:, None])
+    c, _ = polish(x, y, every, loose, c, t, steps=30)
+    return _grid(x, y, every, deviation, np.minimum(c, low - 1e-3 * spread)[:, None])
 
 
 def _grid(
-    x: Array, y: Array, k: Array, deviation: Array, floors: Array
+    x: Array, y: Array, every: Array, deviation: Array, floors: Array
 ) -> tuple[Array, Array, Array]:
     """The best of ``floors`` (shape ``(E, F)``) and ``RIDGES``, by leave-one-out error."""
     gap = y[:, None, :] - floors[:, :, None]  # (E, F, K)
     logs = np.log(gap)
-    weights = k * gap**2
+    weights = every[:, None] * gap**2
     gram = np.einsum("efk,kj,kl->efjl", weights, x, x)
     moment = np.einsum("efk,kj->efj", weights * logs, x)
     size = weights.mean(axis=2)
@@ -215,7 +224,7 @@ def _grid(
     )
     hat = weights[:, :, None] * np.einsum("kj,efrjl,kl->efrk", x, inverse, x, optimize=True)
     error = (y[:, None, None] - fitted) / np.maximum(1 - hat, 0.05)
-    score = np.mean(k * error**2, axis=3)  # (E, F, R)
+    score = np.mean(every[:, None, None] * error**2, axis=3)  # (E, F, R)
     best = score.reshape(len(y), -1).argmin(axis=1)
     f, r = np.divmod(best, len(ridges))
     rows = np.arange(len(y))

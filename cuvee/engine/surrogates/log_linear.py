@@ -12,7 +12,7 @@ from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates import laws
 from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.parametric import Parametric
-from cuvee.engine.surrogates.rungs import Ladder, trust
+from cuvee.engine.surrogates.rungs import Ladder, bounded, trust
 
 __all__ = ["LogLinear"]
 
@@ -26,10 +26,8 @@ class LogLinear(Ladder):
         return domains + 1
 
     def fit_rung(self, runs: Runs) -> Parametric:
-        # The laws of a rung share their weights: what is muted for one set is for all.
-        k = np.maximum(trust(runs).min(axis=1), 1e-9)
-        law = laws.fit(runs.x, runs.y, k=k)
-        weight = np.repeat(k[:, None], runs.y.shape[1], axis=1)
+        weight = np.maximum(trust(runs), 1e-9)
+        law = laws.fit(runs.x, bounded(runs.y, weight), heed=weight)
 
         def formula(p: Array) -> tuple[Array, Array]:
             return law.at(p), laws.derivatives(law.t, p)

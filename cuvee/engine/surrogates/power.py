@@ -23,7 +23,7 @@ import numpy as np
 from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.parametric import Parametric
-from cuvee.engine.surrogates.rungs import Ladder, trust
+from cuvee.engine.surrogates.rungs import Ladder, bounded, trust
 
 __all__ = ["Power", "PowerLaws", "fit"]
 
@@ -192,5 +192,5 @@ class Power(Ladder):
 
     def fit_rung(self, runs: Runs) -> Parametric:
         weight = trust(runs)
-        law = fit(runs.x, runs.y, weight)
+        law = fit(runs.x, bounded(runs.y, weight), weight)
         return Parametric(runs, law.at, law.penalty, weight)

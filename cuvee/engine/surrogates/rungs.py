@@ -25,7 +25,16 @@ from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Indices, Loo, Model, Runs, Surrogate
 from cuvee.errors import EngineError
 
-__all__ = ["Ladder", "RungFit", "check", "kernel", "log_density", "split_noise", "trust"]
+__all__ = [
+    "Ladder",
+    "RungFit",
+    "bounded",
+    "check",
+    "kernel",
+    "log_density",
+    "split_noise",
+    "trust",
+]
 
 SLOPE = 0.7
 """Prior mean of the slope of a rung on a cheaper one; slopes of RegMix's 1B runs on 1M runs go from
@@ -39,6 +48,7 @@ _PRIOR_RUNS = 3.0  # how many residuals that prior weighs
 _OWN = 1.5  # runs, over the least, before a rung above another is fitted on its own
 _MISS = 0.1  # of the losses' deviation, that a law misses: the unit in which variances are small
 _LEAST_PART = 1e-3  # of the residual variance: neither noise nor discrepancy is ever quite nothing
+_UNHEARD = 0.01  # of the greatest weight: less is no measurement, as far as a fit is concerned
 _LEVEL_SD = 0.5  # of the mean loss: what is known of a rung's level before it has a run
 _LENGTH = 0.35  # of a discrepancy, in |sqrt(p) - sqrt(q)|; random mixtures are about 0.8 apart
 _SWEEPS = 4  # the residual variance and the slope depend on each other; 4 settle them
@@ -94,8 +104,6 @@ def trust(runs: Runs) -> Array:
     """
     if not len(runs):
         return np.ones_like(runs.variance)
-    if len(runs) == 0:
-        return np.ones(runs.y.shape)
     muted = runs.variance > runs.y.var(axis=0)
     plain = np.where(muted, np.nan, runs.y)
     spread = np.nanstd(plain, axis=0) if not np.all(muted, axis=0).any() else runs.y.std(axis=0)
@@ -103,26 +111,41 @@ def trust(runs: Runs) -> Array:
     return np.asarray(miss / (miss + runs.variance))
 
 
-def split_noise(runs: Runs, residual: Array) -> tuple[Array, Array]:
+def bounded(y: Array, weight: Array) -> Array:
+    """Losses ``(K, E)``, those of next to no weight moved into the range of the others of the set.
+
+    Where a law starts and how high its floor may lie depend on the least and the greatest loss,
+    which no weights temper.
+    """
+    heard = weight >= _UNHEARD * weight.max(axis=0, initial=0.0)
+    low = np.min(y, axis=0, where=heard, initial=np.inf)
+    return np.clip(y, low, np.max(y, axis=0, where=heard, initial=-np.inf))
+
+
+def split_noise(runs: Runs, residual: Array, weight: Array | None = None) -> tuple[Array, Array]:
     """Residual variances ``(E,)`` as noise of a run and discrepancy of the fit, both ``(E,)``.
 
     Noise comes from repeated mixtures, or is the known variance of the measurement where that is
-    more. Without repeats nothing tells the two apart: each is taken to be half.
+    more. Without repeats nothing tells the two apart: each is taken to be half. Measurements count
+    by their ``weight (K, E)``, ``trust`` when not given: a repeat that has been muted is none.
     """
-    weight = trust(runs)
-    total = np.maximum(weight.sum(axis=0), 1e-12)
-    known = np.sum(weight * runs.variance, axis=0) / total
+    weight = trust(runs) if weight is None else weight
+    # By the square of the weights: a variance that stands for a muted measurement is not known.
+    known = np.sum(weight**2 * runs.variance, axis=0) / np.maximum(
+        np.sum(weight**2, axis=0), _UNHEARD**2
+    )
     _, which = np.unique(np.round(runs.x, 5), axis=0, return_inverse=True)
-    count = np.bincount(which.reshape(-1))
-    freedom = int(np.sum(count - 1))
-    if freedom:
-        sums = np.zeros((len(count), len(residual)))
-        np.add.at(sums, which.reshape(-1), runs.y)
-        within = runs.y - (sums / count[:, None])[which.reshape(-1)]
-        # One degree of freedom says little: half of the residual counts as another, and ever less.
-        noise = (np.sum(within**2, axis=0) + residual / 2 / freedom) / (freedom + 1 / freedom)
-    else:
-        noise = residual / 2
+    which = which.reshape(-1)
+    total, squares, moment = np.zeros((3, which.max(initial=-1) + 1, len(residual)))
+    np.add.at(total, which, weight)
+    np.add.at(squares, which, weight**2)
+    np.add.at(moment, which, weight * runs.y)
+    within = np.sum(weight * (runs.y - (moment / total)[which]) ** 2, axis=0)
+    # Of a weighted sum of squares about weighted means, over the variance: its expectation.
+    freedom = np.maximum(np.sum(total - squares / total, axis=0), 0.0)
+    # (within + residual / 2 / freedom) / (freedom + 1 / freedom), also where freedom is nothing:
+    # one degree says little, half of the residual counts as another, and ever less.
+    noise = (freedom * within + residual / 2) / (freedom**2 + 1)
     noise = np.maximum(np.maximum(noise, known), _LEAST_PART * residual)
     return noise, np.maximum(residual - noise, _LEAST_PART * residual)
 
@@ -242,8 +265,8 @@ def _link(runs: Runs, rung: int, fits: dict[int, RungFit]) -> _Link:
         if not lower:
             return own
         mapped = _map(runs, max(lower), fits[max(lower)])
-        better = np.sum(log_density(runs.y, mapped.loo) - log_density(runs.y, fit.loo), axis=0)
-        return _either(mapped, own, better > 0)
+        gain = log_density(runs.y, mapped.loo) - log_density(runs.y, fit.loo)
+        return _either(mapped, own, np.sum(trust(runs) * gain, axis=0) > 0)
     anchor = max(lower) if lower else min(higher)
     return _map(runs, anchor, fits[anchor])
 
@@ -270,17 +293,20 @@ def _map(runs: Runs, anchor: int, fit: RungFit) -> _Link:
     count, sets = runs.y.shape
     base = fit.loo.mean  # stands for the range of losses that the anchor predicts
     predicted = fit.mean(runs.x) if count else np.empty((0, sets))
-    centre = predicted.mean(axis=0) if count else base.mean(axis=0)
     guess = (SLOPE * _DISCREPANCY * base.std(axis=0)) ** 2 + fit.noise
+    # As ``trust``, but against what the map is expected to miss: a few runs, or one, have no
+    # deviation to compare their variance with.
+    weight = guess / (guess + runs.variance)
+    centre = np.average(predicted, axis=0, weights=weight) if count else base.mean(axis=0)
     level = (_LEVEL_SD * np.abs(base.mean(axis=0))) ** 2
     away = predicted - centre
     keep = np.concatenate([np.ones((1, count)), 1.0 - np.eye(count)])  # all, then without each
-    theta, spread, residual = _regress(away, runs.y, keep, centre, guess, level)
-    noise, discrepancy = split_noise(runs, residual[0])
+    theta, spread, residual = _regress(away, runs.y, weight, keep, centre, guess, level)
+    noise, discrepancy = split_noise(runs, residual[0], weight)
     out_theta, out_spread, out_residual = theta[1:], spread[1:], residual[1:]
     mean = out_theta[..., 0] + out_theta[..., 1] * away
     var = (
-        out_residual
+        out_residual / weight
         + out_spread[..., 0, 0]
         + 2 * away * out_spread[..., 0, 1]
         + away**2 * out_spread[..., 1, 1]
@@ -300,14 +326,21 @@ def _map(runs: Runs, anchor: int, fit: RungFit) -> _Link:
 
 
 def _regress(
-    away: Array, y: Array, keep: Array, centre: Array, guess: Array, level: Array
+    away: Array,
+    y: Array,
+    weight: Array,
+    keep: Array,
+    centre: Array,
+    guess: Array,
+    level: Array,
 ) -> tuple[Array, Array, Array]:
     """Offset and slope for each row of ``keep (D, K)`` and each set.
 
+    A run's squared error is the residual variance over its ``weight (K, E)``.
     Returns ``theta (D, E, 2)``, ``spread (D, E, 2, 2)`` and the residual variance ``(D, E)``.
     """
-    ones, x1 = keep.sum(axis=1)[:, None], keep @ away
-    x2, t0, t1 = keep @ away**2, keep @ y, keep @ (away * y)
+    ones, x1, x2 = keep @ weight, keep @ (weight * away), keep @ (weight * away**2)
+    t0, t1 = keep @ (weight * y), keep @ (weight * away * y)
     residual = np.broadcast_to(guess, x1.shape).copy()
     theta = np.zeros((*x1.shape, 2))
     spread = np.zeros((*x1.shape, 2, 2))
@@ -320,8 +353,10 @@ def _regress(
         det = a * d - b**2
         theta = np.stack([(d * u - b * v) / det, (a * v - b * u) / det], axis=-1)
         spread = np.stack([np.stack([d, -b], -1), np.stack([-b, a], -1)], -2) / det[..., None, None]
-        error = y[None] - theta[:, None, :, 0] - theta[:, None, :, 1] * away[None]
-        squares = np.einsum("dk,dke->de", keep, error**2)
+        error = y - theta[:, None, :, 0] - theta[:, None, :, 1] * away  # (D, K, E), the largest
+        error *= error
+        error *= weight
+        squares = np.einsum("dk,dke->de", keep, error)
         # Degrees of freedom that the data, not the priors, determine.
         used = (a - 1 / level) * spread[..., 0, 0] + 2 * b * spread[..., 0, 1]
         used = used + (d - 1 / SLOPE_SD**2) * spread[..., 1, 1]
