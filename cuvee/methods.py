@@ -12,6 +12,15 @@ _WORDS = {
     "information": "a cheaper run that pays, for what it tells the next run at the target",
     "bridge": "a bridge: ties the ranking of a cheaper rung to the target's",
     "entropy": "tells most of where the least objective is, for its cost",
+    "reference": "a mixture that the answer is compared with",
+    "anchor": "repeated at both ends of the ladder, to examine the objective before the search",
+    "verify": "verifies the answer, paired by its seed",
+    "mixing_law": "chosen by the mixing laws fitted so far",
+    "olmix": "the best of the cheapest rung's laws that is not run yet, or a draw for them",
+    "regmix": "among the best that gradient-boosted trees predict, or a draw for them",
+    "single_fidelity_bo": "promised the most improvement by target runs alone",
+    "admire": "drawn to start the search",
+    "dirichlet": "drawn around natural proportions",
     "random": "drawn at random from the allowed mixtures",
 }
 

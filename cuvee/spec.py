@@ -282,8 +282,9 @@ class Objective(Record):
         if self.parts is not None:
             if not 2 <= len(self.parts) <= 4:
                 raise ValueError(f"give two to four parts, got {len(self.parts)}")
-            for weights in self.parts.values():
-                Mixture.from_weights(weights)
+            scaled = [Mixture.from_weights(weights).digest() for weights in self.parts.values()]
+            if len(set(scaled)) < len(scaled):
+                raise ValueError("two parts weigh the sets alike: there is no front between them")
         return self
 
     @property
@@ -421,6 +422,13 @@ class WarmStart(Record):
         "Domains of the same name are the same domain.",
     )
 
+    @field_validator("jobs")
+    @classmethod
+    def _each_once(cls, jobs: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(jobs)) < len(jobs):
+            raise ValueError(f"name each job once, got {list(jobs)}")
+        return jobs
+
     @field_validator("splits")
     @classmethod
     def _whole(cls, splits: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -480,6 +488,9 @@ class JobSpec(Record):
         kinds = [rung.kind for rung in rungs]
         if kinds != sorted(kinds, key=("ngram", "proxy").index):
             raise ValueError(f"rungs go from cheap to dear, n-grams before proxies; got {kinds}")
+        costs = [rung.cost for rung in rungs if rung.cost is not None]
+        if costs != sorted(costs):
+            raise ValueError(f"rungs go from cheap to dear; got costs {costs}")
         return rungs
 
     @field_validator("name")

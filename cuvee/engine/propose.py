@@ -15,10 +15,10 @@ from cuvee.engine import stopping
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies import STRATEGIES, Point, Strategy
-from cuvee.engine.strategies.base import opening
+from cuvee.engine.strategies.base import opening, verified
 from cuvee.engine.surrogates.fitted import Fits
 from cuvee.mixture import Mixture
-from cuvee.records import History, Prediction, Proposal, SearchProblem
+from cuvee.records import Explanation, History, Prediction, Proposal, SearchProblem
 
 __all__ = ["answer_mixture", "propose"]
 
@@ -60,7 +60,7 @@ def propose(
         point = _next(table, fits, strategy, rng)
         if point is None:
             break
-        proposals.append(_proposal(table, point, run_seed))
+        proposals.append(_proposal(table, strategy, point, run_seed))
         table = table.with_pending(point.p, point.rung)
     return tuple(proposals)
 
@@ -104,7 +104,29 @@ def _generator(table: Table, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, *_issued(table)])
 
 
-def _proposal(table: Table, point: Point, run_seed: int) -> Proposal:
+def _explained(table: Table, strategy: Strategy, point: Point) -> Explanation:
+    """Why a point, in numbers: the strategy's own words, or what can be said of any point."""
+    if point.explanation is not None:
+        return point.explanation
+    method = strategy.name
+    if point.label is not None:
+        method = "anchor" if point.label == "anchor" else "reference"
+    gain = uncertainty = None
+    if point.predicted is not None and table.goal.linear and point.rung == table.target:
+        mean, se = point.predicted.T
+        uncertainty = float(np.linalg.norm(table.w * se))
+        _, measured = verified(table)
+        if len(measured):
+            gain = float(table.goal.value(measured).min() - table.goal.value(mean))
+    return Explanation(
+        method=method,
+        predicted_gain=gain,
+        uncertainty=uncertainty,
+        cost=float(table.cost[point.rung]),
+    )
+
+
+def _proposal(table: Table, strategy: Strategy, point: Point, run_seed: int) -> Proposal:
     predicted = {}
     if point.predicted is not None:
         predicted = {
@@ -119,5 +141,5 @@ def _proposal(table: Table, point: Point, run_seed: int) -> Proposal:
         label=point.label,
         predicted=predicted,
         acquisition=point.acquisition,
-        explanation=point.explanation,
+        explanation=_explained(table, strategy, point),
     )

@@ -160,6 +160,7 @@ class ProposerSuite:
             problem, History(observations=history.observations, pending=waiting), seed=3, count=2
         )
         proposals = [*first, *second]
+        assert all(q.explanation is not None and q.reason for q in proposals)
         keys = [(q.rung, q.mixture.digest(), q.seed) for q in proposals]
         assert len(set(keys)) == len(keys) == 4
         seen = {(o.rung, o.mixture.digest()) for o in history.observations}

@@ -137,9 +137,12 @@ class TestObjectives:
         ("field", "fields"),
         [
             ("guardrails", {"guardrails": (Guardrail(eval_set="prose"),)}),
-            ("objective", {"objective": Objective(kind="worst_excess", reference={"prose": 1.0})}),
             (
-                "objective",
+                "objective.reference",
+                {"objective": Objective(kind="worst_excess", reference={"prose": 1.0})},
+            ),
+            (
+                "objective.parts",
                 {
                     "objective": Objective(
                         kind="pareto", parts={"a": {"code": 1}, "b": {"prose": 1}}

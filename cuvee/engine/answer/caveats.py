@@ -14,7 +14,7 @@ from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies import STRATEGIES
 from cuvee.engine.strategies.base import verified
 from cuvee.engine.surrogates.belief import Belief, ObjectiveLoo
-from cuvee.engine.surrogates.default import LEAST
+from cuvee.engine.surrogates.default import LEAST, Chosen
 
 __all__ = ["notes", "refusal", "unheld"]
 
@@ -22,6 +22,7 @@ LEAST_TARGET = 3
 """Different mixtures at the target below which nothing tells how far cheaper rungs, or a law's
 shape, can be believed."""
 
+_NAMED = 5  # domains, sets or runs that one note lists
 _WIDE = 2.0  # inflation from which on a reader should know of it
 
 
@@ -135,10 +136,33 @@ def notes(
             f"the runs support this mixture weakly: its objective is known to {sd:.2g} bits per "
             f"byte, {sd / noise.objective:.1f} times the noise of one run"
         )
+    said += _outliers(table, belief)
     failed = int(np.sum(table.busy_rung == table.target) - table.pending[table.target])
     if failed:
         said.append(f"{failed} target runs failed and say nothing")
     return tuple(said)
+
+
+def _outliers(table: Table, belief: Belief) -> list[str]:
+    """Runs with losses that were set aside, for a person to look at."""
+    model = belief.model
+    if not isinstance(model, Chosen):
+        return []
+    said = []
+    for i in np.flatnonzero(model.named[: len(table.ids)])[:_NAMED]:
+        sets = [table.eval_sets[e] for e in np.flatnonzero(model.suspect[i])]
+        kind = table.problem.rungs[table.rung[i]].kind
+        said.append(
+            f"run {table.ids[i]} ({kind}) does not fit with the others on {_few(sets)}: those "
+            "losses were set aside; look at the run"
+        )
+    return said
+
+
+def _few(names: Sequence[str]) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
+    return ", ".join(ordered[:_NAMED]) + more
 
 
 def _edges(table: Table, p: Array) -> list[str]:
@@ -155,13 +179,13 @@ def _edges(table: Table, p: Array) -> list[str]:
         if held:
             said.append(
                 f"still {word} than any target run gave might be better for "
-                f"{', '.join(sorted(held))}: the recommendation stays within what was seen"
+                f"{_few(held)}: the recommendation stays within what was seen"
             )
     for beyond, word, seen in ((p < low - 1e-4, "little", low), (p > high + 1e-4, "much", high)):
         past = [f"{table.domains[j]} ({seen[j]:.3g})" for j in np.flatnonzero(beyond)]
         if past:
             said.append(
-                f"no target run gave so {word} to {', '.join(sorted(past))}: there the "
+                f"no target run gave so {word} to {_few(past)}: there the "
                 "recommendation rests on cheaper rungs and on the surrogate"
             )
     return said

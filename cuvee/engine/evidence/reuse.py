@@ -140,7 +140,8 @@ def express(
                 (
                     told,
                     tuple(loss.bits_per_byte for loss in losses),
-                    tuple(loss.bits_per_byte_se for loss in losses),
+                    # The same text's error moves all losses alike: only other text's is noise.
+                    tuple(0.0 if run.same_corpus else loss.bits_per_byte_se for loss in losses),
                     run.seed,
                     set(run.mixture.root) != set(domains),
                 )

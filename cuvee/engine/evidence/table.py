@@ -8,6 +8,7 @@ order.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,7 @@ __all__ = ["SAME", "Table", "same"]
 SAME = 2e-6
 """Shares closer than this are one share: proposals are rounded to six decimals."""
 
+_LEAST_LOSS = 1e-6  # bits per byte, below any measurement: a loss of zero has no logarithm
 _SINGLE = 1e-6  # a region narrower than this is one mixture
 
 
@@ -44,8 +46,8 @@ class Table:
         region: The feasible region, domains in canonical order.
         shares: Mixtures of the search's observations, shape ``(K, m)``, all rungs.
         losses: What they measured, bits per byte, shape ``(K, E)``.
-        losses_se: Its standard error from the held-out text, shape ``(K, E)``.
         rung: Their rungs, shape ``(K,)``.
+        ids: Their ids, to name them by; nothing depends on them.
         busy: Mixtures pending or failed, shape ``(B, m)``.
         busy_rung: Their rungs, shape ``(B,)``.
         waits: Which of them are pending, shape ``(B,)``.
@@ -62,8 +64,8 @@ class Table:
     region: Region
     shares: Array
     losses: Array
-    losses_se: Array
     rung: npt.NDArray[np.intp]
+    ids: tuple[str, ...]
     busy: Array
     busy_rung: npt.NDArray[np.intp]
     waits: npt.NDArray[np.bool_]
@@ -111,10 +113,7 @@ class Table:
             missing = sorted(set(eval_sets) - set(observation.losses))
             if missing:
                 raise EngineError(f"run {observation.run_id} has no loss for {missing}")
-            return tuple(observation.losses[e].bits_per_byte for e in eval_sets)
-
-        def deviations(observation: Observation) -> tuple[float, ...]:
-            return tuple(observation.losses[e].bits_per_byte_se for e in eval_sets)
+            return tuple(max(observation.losses[e].bits_per_byte, _LEAST_LOSS) for e in eval_sets)
 
         rungs = len(problem.rungs)
         every: tuple[Observation | PendingRun, ...]
@@ -122,8 +121,12 @@ class Table:
         strange = sorted({run.run_id for run in every if not 0 <= run.rung < rungs})
         if strange:
             raise EngineError(f"runs {strange} are at a rung that the job does not have")
+        counts = Counter(run.run_id for run in every)
+        twice = sorted(run for run, count in counts.items() if count > 1)
+        if twice:
+            raise EngineError(f"runs {twice} are in the history more than once")
         seen = sorted(
-            (o.rung, row(o.mixture), o.seed, measured(o), deviations(o))
+            (o.rung, row(o.mixture), o.seed, measured(o), o.run_id)
             for o in history.observations
             if o.purpose == "search"
         )
@@ -141,8 +144,8 @@ class Table:
             Region.of(feasible, order),
             np.array([s[1] for s in seen], dtype=np.float64).reshape(-1, count),
             np.array([s[3] for s in seen], dtype=np.float64).reshape(-1, len(eval_sets)),
-            np.array([s[4] for s in seen], dtype=np.float64).reshape(-1, len(eval_sets)),
             np.array([s[0] for s in seen], dtype=np.intp),
+            tuple(s[4] for s in seen),
             np.array([b[1] for b in busy], dtype=np.float64).reshape(-1, count),
             np.array([b[0] for b in busy], dtype=np.intp),
             np.array([b[3] for b in busy], dtype=bool),
@@ -158,14 +161,12 @@ class Table:
 
     @property
     def runs(self) -> Runs:
-        """Every measured run of the search, and those of earlier jobs, for a surrogate."""
-        own = Runs.of(
-            self.shares,
-            self.losses,
-            self.rung,
-            rungs=len(self.problem.rungs),
-            variance=self.losses_se**2,
-        )
+        """Every measured run of the search, and those of earlier jobs, for a surrogate.
+
+        The error of the held-out sample is no noise of these runs: all of a rung are scored on the
+        same text, so it moves every loss alike and no difference.
+        """
+        own = Runs.of(self.shares, self.losses, self.rung, rungs=len(self.problem.rungs))
         return own if self.earlier is None else self.earlier.after(own)
 
     @property

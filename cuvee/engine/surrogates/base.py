@@ -68,6 +68,14 @@ class Runs:
     def target(self) -> int:
         return self.rungs - 1
 
+    @property
+    def muted(self) -> npt.NDArray[np.bool_]:
+        """Which measurements have no say, shape ``(K, E)``: less is known than of any other run.
+
+        Screening mutes what does not fit with the others by a variance far above the set's own.
+        """
+        return np.asarray(self.variance > self.y.var(axis=0))
+
     def __len__(self) -> int:
         return len(self.x)
 

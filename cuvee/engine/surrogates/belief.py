@@ -82,14 +82,16 @@ class Belief:
         sets = model.runs.y.shape[1]
         if not len(model.runs):
             return cls(model, goal, 1.0, np.eye(sets))
-        rows = _judges(model)
+        rows = _judges(model, goal)
         left = model.loo()
         z = (model.runs.y[rows] - left.mean[rows]) / np.sqrt(left.var[rows])
         plain = cls(model, goal, 1.0, _correlation(z))
-        if len(rows) < LEAST:
+        if not len(rows):
             return plain
-        loo = plain.loo()
-        square = max(float(np.mean(((loo.measured - loo.predicted) / loo.se) ** 2)), 1.0)
+        square = 1.0
+        if len(rows) >= LEAST:
+            loo = plain.loo()
+            square = max(float(np.mean(((loo.measured - loo.predicted) / loo.se) ** 2)), 1.0)
         kappa = float(np.sqrt(square * (1 + _OPTIMISM / len(rows))))
         return cls(model, goal, min(kappa, MOST), plain.correlation)
 
@@ -126,7 +128,7 @@ class Belief:
     def loo(self) -> ObjectiveLoo:
         """Leave-one-out predictions of the objective where there are runs enough to judge by."""
         runs, left = self.model.runs, self.model.loo()
-        rows = _judges(self.model)
+        rows = _judges(self.model, self.goal)
         mean, var = left.mean[rows], left.var[rows]
         if self.goal.linear:
             predicted, se = self.goal.value(mean), self._spread(var)
@@ -148,9 +150,16 @@ class Belief:
         return values.mean(axis=0), values.std(axis=0)
 
 
-def _judges(model: Model) -> Indices:
+def _judges(model: Model, goal: Goal) -> Indices:
+    """This job's runs at the rung that judges, but for those with a loss of the objective muted.
+
+    A muted loss is foreseen as badly as it likes, so such a run would flatter the belief; they
+    judge only where nearly no others are left.
+    """
     runs = model.runs
-    return np.flatnonzero((runs.rung == scored_rung(runs)) & (runs.task == 0))
+    here = (runs.rung == scored_rung(runs)) & (runs.task == 0)
+    sound = here & ~runs.muted[:, goal.w > 0].any(axis=1)
+    return np.flatnonzero(sound if np.count_nonzero(sound) >= LEAST // 2 else here)
 
 
 def _correlation(z: Array) -> Array:

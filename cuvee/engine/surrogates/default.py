@@ -31,7 +31,7 @@ from cuvee.engine.surrogates.log_linear import LogLinear
 from cuvee.engine.surrogates.multi_fidelity import MultiFidelityGp
 from cuvee.engine.surrogates.power import Power
 from cuvee.engine.surrogates.rungs import check, log_density
-from cuvee.engine.surrogates.screening import screen
+from cuvee.engine.surrogates.screening import Screened, screen
 from cuvee.engine.surrogates.warped import Warped
 from cuvee.errors import EngineError
 
@@ -124,6 +124,7 @@ class Chosen(Model):
         scores: Mean leave-one-out log density by candidate, one mapping per evaluation set.
         weights: Mean of ``w_k`` over the runs that matter, one mapping per evaluation set.
         suspect: Which losses were screened out, shape ``(K, E)``.
+        named: Runs with a loss so far off that a person should look at them, shape ``(K,)``.
     """
 
     runs: Runs
@@ -132,21 +133,23 @@ class Chosen(Model):
     scores: tuple[dict[str, float], ...]
     weights: tuple[dict[str, float], ...]
     suspect: npt.NDArray[np.bool_]
+    named: npt.NDArray[np.bool_]
     _last: dict[tuple[int, bytes], _Local] = field(default_factory=dict, repr=False, compare=False)
 
     def _local(self, p: Array, rung: int) -> _Local:
         """Mean and variance are mostly asked for at the same mixtures: the last are kept."""
         key = (rung, p.tobytes())
-        if key not in self._last:
+        found = self._last.get(key)
+        if found is None:
             models = self.models.values()
             means = np.array([model.mean(p, rung) for model in models])
             variances = np.array([model.var(p, rung) for model in models])
             noises = np.array([model.noise(rung) for model in models])
             found = _mix(self.shares, means, variances + noises[:, None, :], variances)
-            while len(self._last) >= _KEPT:
-                del self._last[next(iter(self._last))]
+            for old in list(self._last)[: max(len(self._last) - _KEPT + 1, 0)]:
+                self._last.pop(old, None)
             self._last[key] = found
-        return self._last[key]
+        return found
 
     def mean(self, p: Array, rung: int) -> Array:
         return self._local(p, rung).mean
@@ -203,14 +206,14 @@ class Default(Surrogate):
         models: dict[str, Model] = {}
         refused = []
         suspect = np.zeros(runs.y.shape, dtype=bool)
+        named = np.zeros(len(runs), dtype=bool)
         for process in self.processes:
             try:
-                screened = screen(process, runs, rounds=_ROUNDS if len(runs) <= _MANY else 1)
-            except EngineError as error:
-                refused.append(str(error))
+                models[process.name], screened = self._screened(process, runs)
+            except (EngineError, np.linalg.LinAlgError) as error:
+                refused.append(f"{process.name}: {error}")
                 continue
-            models[process.name] = screened.model
-            runs, suspect = screened.runs, screened.suspect
+            runs, suspect, named = screened.runs, screened.suspect, screened.rows
             break
         most = int(np.bincount(runs.rung[runs.task == 0], minlength=1).max())
         for law in self.laws:
@@ -218,8 +221,8 @@ class Default(Surrogate):
                 continue
             try:
                 models[law.name] = law.fit(runs)
-            except EngineError as error:
-                refused.append(str(error))
+            except (EngineError, np.linalg.LinAlgError) as error:
+                refused.append(f"{law.name}: {error}")
         if not models:
             raise EngineError("no surrogate can be fitted: " + "; ".join(refused))
         rows = (runs.rung == scored_rung(runs)) & (runs.task == 0)
@@ -231,8 +234,21 @@ class Default(Surrogate):
         local = _mix(shares, means, variances, variances).weights.mean(axis=1)
         scores = density.mean(axis=1)
         return Chosen(
-            runs, models, shares, _by_name(models, scores), _by_name(models, local), suspect
+            runs, models, shares, _by_name(models, scores), _by_name(models, local), suspect, named
         )
+
+    @staticmethod
+    def _screened(process: Surrogate, runs: Runs) -> tuple[Model, Screened]:
+        """A process fitted to what fits with each other, and what does not.
+
+        The screener looks at losses as they are: a floor that is put below an outlier that is too
+        low hides it. With many runs one fit does for both, and one wrong run moves no floor far.
+        """
+        if len(runs) > _MANY or not isinstance(process, Warped):
+            screened = screen(process, runs, rounds=1 if len(runs) > _MANY else _ROUNDS)
+            return screened.model, screened
+        screened = screen(process.inner, runs, rounds=_ROUNDS)
+        return process.fit(screened.runs), screened
 
 
 def _prior(models: dict[str, Model], processes: Sequence[Surrogate]) -> Array:

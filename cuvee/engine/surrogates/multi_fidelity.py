@@ -34,6 +34,7 @@ _EVALUATIONS = 25
 _SCOUTS = 20
 _AGAIN = 10  # evaluations from hyperparameters that were fitted to the same losses
 _OWN = (-4.0, 1.0)  # starting points of log r
+_FLAT = 1e-3  # of the deviation at other levels: below, a set counts as constant at the base
 _JITTER = 1e-6
 _AT_ONCE = 2_000_000  # numbers of a kernel matrix held at once while predicting
 
@@ -314,6 +315,11 @@ def _standard(y: Array, levels: Levels) -> tuple[Array, Array]:
             here = levels.of_run == level
             deviations[here] -= y[here].mean(axis=0)
     unit = np.sqrt(np.mean(deviations**2, axis=0))
+    # A set that does not vary at the base level takes its unit from the levels where it does.
+    within = np.zeros_like(unit)
+    for level in np.unique(levels.of_run):
+        within = np.maximum(within, y[levels.of_run == level].std(axis=0))
+    unit = np.where(unit < _FLAT * within, within, unit)
     return centre, np.maximum(unit, 1e-6 * np.maximum(np.abs(centre), 1.0))
 
 

@@ -56,7 +56,9 @@ class WarpedModel(Model):
     def loo(self) -> Loo:
         left = self.inner.loo()
         rise = np.exp(np.minimum(left.mean, _MOST))
-        return Loo(self.below + rise, rise**2 * left.var)
+        # The known variance of a loss is in bits per byte; only the rest is in proportion.
+        own = np.maximum(left.var - self.inner.runs.variance, 1e-12 * left.var)
+        return Loo(self.below + rise, rise**2 * own + self.runs.variance)
 
     def noise(self, rung: int) -> Array:
         """At a mixture like the median run of the rung: the noise differs from place to place."""
@@ -92,7 +94,9 @@ class Warped(Surrogate):
         below = floor[runs.rung]
         for task, rung in {pair for pair in zip(runs.task, runs.rung, strict=True) if pair[0]}:
             rows = (runs.task == task) & (runs.rung == rung)
-            below[rows] = _under(runs.y[rows])  # another job's losses have a level of their own
+            below[rows] = _under(
+                _heard(runs)[rows]
+            )  # another job's losses have a level of their own
         return WarpedModel(runs, self.inner.fit(_logs(runs, below)), floor, below)
 
     def refit(self, model: Model, runs: Runs) -> WarpedModel:
@@ -103,20 +107,33 @@ class Warped(Surrogate):
 
 
 def _logs(runs: Runs, below: Array) -> Runs:
-    gap = runs.y - below
+    gap = _heard(runs) - below
     return replace(runs, y=np.log(gap), variance=runs.variance / gap**2)
 
 
 def _floor(runs: Runs, law: Model | None, rung: int) -> Array:
-    """The floor of one rung, shape ``(E,)``; without a law, from its own runs."""
+    """The floor of one rung, shape ``(E,)``; without a law, from its own runs, or all if none."""
     here = (runs.rung == rung) & (runs.task == 0)
-    if not np.any(here) and rung != runs.target:
-        return np.zeros(runs.y.shape[1])  # never asked about
-    losses = runs.y[here]
+    losses = _heard(runs)[here if np.any(here) or law is not None else runs.task == 0]
     if law is not None:
         elsewhere = law.mean(runs.x[~here & (runs.task == 0)], rung)
         losses = np.concatenate([losses, elsewhere])
     return _under(losses)
+
+
+def _heard(runs: Runs) -> Array:
+    """The losses, shape ``(K, E)``; muted ones are replaced by the median of their rung's others.
+
+    A muted loss has no say in the fit, and must have none in the floor either.
+    """
+    losses, muted = runs.y.copy(), runs.muted
+    group = runs.task * runs.rungs + runs.rung
+    for one in np.unique(group[muted.any(axis=1)]):
+        here = group == one
+        lost = muted[here]
+        known = np.where(lost & ~lost.all(axis=0), np.nan, losses[here])
+        losses[here] = np.where(lost, np.nanmedian(known, axis=0), losses[here])
+    return losses
 
 
 def _under(losses: Array) -> Array:

@@ -80,9 +80,19 @@ def test_inflation_is_the_size_of_the_errors_within_its_bounds(size: float, coun
     assert 1.0 <= belief.inflation <= MOST
 
 
-def test_with_few_runs_nothing_is_judged() -> None:
+def test_few_runs_judge_nothing_and_are_not_trusted_more_than_many() -> None:
     belief = Belief.of(stated(100 * errors(5, 0.0)), Goal(np.full(4, 0.25)))
-    assert belief.inflation == 1.0
+    assert belief.inflation == pytest.approx(np.sqrt(1 + 6 / 5))
+
+
+def test_a_run_with_a_muted_loss_flatters_no_belief() -> None:
+    plain = stated(3 * errors(40, 0.0))
+    variance = plain.runs.variance.copy()
+    variance[:10, 1] = 1e4 * plain.runs.y.var(axis=0)[1]
+    muted = replace(plain, runs=replace(plain.runs, variance=variance))
+    goal = Goal(np.full(4, 0.25))
+    assert len(Belief.of(muted, goal).loo().rows) == 30
+    assert len(Belief.of(muted, Goal(np.array([0.5, 0.0, 0.25, 0.25]))).loo().rows) == 40
 
 
 @pytest.mark.parametrize("common", [0.0, 0.7])

@@ -13,6 +13,7 @@ from cuvee.answer import GuardrailReport, Interval, Recommendation, Report
 from cuvee.engine import build_report, plan_verification, propose, recommend, should_stop
 from cuvee.engine.answer.verify import differences
 from cuvee.engine.problems import World, log_linear_world, power_world, run_search
+from cuvee.errors import EngineError
 from cuvee.mixture import Mixture
 from cuvee.records import History, PendingRun, Proposal, SearchProblem
 from cuvee.spec import (
@@ -522,3 +523,65 @@ class TestReport:
         )
         report = report_of(problem, History(observations=worse), answer)
         assert words in report.verdict
+
+
+class TestHeldOutText:
+    def test_its_sampling_error_is_common_to_all_runs_and_changes_no_decision(self) -> None:
+        world = power_world(np.random.default_rng(3), 4, noise=(0.0, 0.01))
+        problem = world.problem((16, 12), strategy="multi_fidelity")
+        history = run_search(world, problem, seed=1)
+        unsure = History(
+            observations=tuple(
+                o.model_copy(
+                    update={
+                        "losses": {
+                            name: loss.model_copy(update={"nats_se": 0.05 * loss.nats})
+                            for name, loss in o.losses.items()
+                        }
+                    }
+                )
+                for o in history.observations
+            )
+        )
+        assert recommend(problem, unsure, 1) == recommend(problem, history, 1)
+        assert should_stop(problem, unsure) == should_stop(problem, history)
+
+
+class TestHistories:
+    def test_a_run_that_is_there_twice_is_refused(self) -> None:
+        world = power_world(np.random.default_rng(3), 3)
+        problem = world.problem((8, 8))
+        (first,) = propose(problem, History(), 0)
+        twice = (world.observe(first, "r1"), world.observe(first, "r1"))
+        with pytest.raises(EngineError, match="more than once"):
+            propose(problem, History(observations=twice), 0)
+
+    def test_a_loss_of_zero_is_survived(self) -> None:
+        world = power_world(np.random.default_rng(0), 4, noise=(0.0, 0.01))
+        problem = world.problem((16, 10), strategy="multi_fidelity")
+        history = run_search(world, problem, seed=1)
+        zero = History(
+            observations=tuple(
+                o.model_copy(
+                    update={
+                        "losses": o.losses | {"d0": o.losses["d0"].model_copy(update={"nats": 0.0})}
+                    }
+                )
+                for o in history.observations
+            )
+        )
+        assert recommend(problem, zero, 1).mixture is not None
+
+    def test_a_run_that_does_not_fit_is_named(self) -> None:
+        world = power_world(np.random.default_rng(1), 4, noise=(0.0, 0.005))
+        problem = world.problem((40, 12), strategy="multi_fidelity")
+        history = run_search(world, problem, seed=1)
+        runs = list(history.observations)
+        odd = next(i for i, o in enumerate(runs) if o.rung == 0 and o.label is None)
+        losses = {
+            name: loss.model_copy(update={"nats": 1.8 * loss.nats})
+            for name, loss in runs[odd].losses.items()
+        }
+        runs[odd] = runs[odd].model_copy(update={"losses": losses})
+        notes = recommend(problem, History(observations=tuple(runs)), 1).notes
+        assert any(runs[odd].run_id in note and "set aside" in note for note in notes)

@@ -147,3 +147,23 @@ def test_cheap_runs_and_five_at_the_target_rank_the_target() -> None:
         for e in range(2):
             assert np.corrcoef(found[:, e], truth[:, e])[0, 1] > 0.95
             assert np.sqrt(np.mean((found[:, e] - truth[:, e]) ** 2)) < 0.1
+
+
+@pytest.mark.parametrize("shift", [0.5, -0.2])
+def test_a_target_run_that_is_far_off_on_either_side_is_set_aside(shift: float) -> None:
+    caught = 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        worth = rng.uniform(0.2, 2, (2, 5))
+        cheap, dear, new = (rng.dirichlet(np.ones(5), n) for n in (40, 9, 200))
+        every = np.concatenate([cheap, dear, new])
+        true = 0.6 + 0.5 * (every @ worth.T + 0.02) ** -0.4
+        true[40:] = 0.2 + 0.7 * true[40:]
+        y = true[:49] + 0.005 * rng.standard_normal((49, 2))
+        y[43, 0] += shift
+        model = Default().fit(Runs.of(every[:49], y, np.repeat([0, 1], [40, 9])))
+        if model.suspect[43, 0]:
+            caught += 1
+            assert np.sqrt(np.mean((model.mean(new, 1) - true[49:])[:, 0] ** 2)) < 0.02
+    # A single wrong run of nine may also be explained by a rung that agrees less.
+    assert caught >= 3

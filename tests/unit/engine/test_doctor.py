@@ -17,7 +17,7 @@ from cuvee.engine.evidence.anchors import LABEL
 from cuvee.engine.problems import World, power_world
 from cuvee.engine.propose import propose
 from cuvee.records import EvalLoss, History, Observation, SearchProblem
-from cuvee.spec import Doctor, Guardrail, Objective
+from cuvee.spec import Doctor, Guardrail, JobSpec, Objective
 
 DOMAINS = 5
 
@@ -204,10 +204,18 @@ class TestAnchors:
 
 
 class TestEstimates:
-    def test_the_components_of_variance_are_those_of_the_books(self) -> None:
+    @pytest.mark.parametrize("kind", ["weighted_mean", "worst_excess"])
+    def test_the_components_of_variance_are_those_of_the_books(self, kind: str) -> None:
         """A balanced layout, against scipy's F test: F = B / W."""
-        world = a_world(6)
+        world = a_world(6, noise=(0.003, 0.05))
         problem = a_problem(world, (60, 100), doctor=Doctor(anchors=4, repeats=0))
+        if kind == "worst_excess":  # of sets that are near each other at the middle
+            middle = world.losses(np.full(DOMAINS, 1 / DOMAINS), 1).tolist()
+            reference = dict(zip(world.names, middle, strict=True))
+            spec = problem.spec.model_dump() | {
+                "objective": Objective(kind="worst_excess", reference=reference)
+            }
+            problem = SearchProblem.build(JobSpec.model_validate(spec), world.manifest())
         anchors = [o for o in opened(world, problem).observations if o.rung == 1]
         again = tuple(
             world.observe(

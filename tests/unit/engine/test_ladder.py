@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -17,8 +19,17 @@ from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies.multi_fidelity import SURE
 from cuvee.engine.surrogates.fitted import Fits
 from cuvee.mixture import Mixture
-from cuvee.records import History, Observation, PendingRun, Proposal, SearchProblem
-from cuvee.spec import Bound, Constraints, NgramRung, ProxyModel, ProxyRung
+from cuvee.records import EvalLoss, History, Observation, PendingRun, Proposal, SearchProblem
+from cuvee.spec import (
+    Bound,
+    Constraints,
+    Guardrail,
+    JobSpec,
+    NgramRung,
+    Objective,
+    ProxyModel,
+    ProxyRung,
+)
 
 
 @lru_cache(maxsize=2)
@@ -172,7 +183,21 @@ def test_the_answer_was_measured_unless_another_is_surely_better() -> None:
         assert gap(belief, best[None], answer, 0.9).chance[0] >= SURE - 0.05
 
 
-def test_it_stops_where_no_run_could_gain_what_noise_would_not_hide() -> None:
+def test_bridges_are_planned_among_the_best_of_a_pool() -> None:
+    problem, history = measured()
+    here = table(problem, history)
+    belief = Fits(here).belief
+    assert belief is not None
+    rows = np.random.default_rng(8).dirichlet(np.ones(3), size=400)
+    rows = rows[np.lexsort(rows.T[::-1])]
+    best = np.sort(np.argsort(belief.mean(rows))[:64])
+    whole, cut = (replace(here, pool=(p, p)) for p in (rows, rows[best]))
+    assert bridges.plan(whole, Fits(here)) == bridges.plan(cut, Fits(here))
+
+
+@lru_cache(maxsize=1)
+def cramped() -> tuple[SearchProblem, History]:
+    """Noisy runs in a region so narrow that no mixture of it is better than the noise by much."""
     of = world(noise=0.05)
     tight = Constraints(bounds={name: Bound(min=0.31, max=0.36) for name in of.names})
     problem = of.problem((20, 30), strategy="multi_fidelity", constraints=tight)
@@ -183,7 +208,17 @@ def test_it_stops_where_no_run_could_gain_what_noise_would_not_hide() -> None:
     )
     both = np.concatenate([wide, near, near[:, ::-1], [[1 / 3] * 3]])
     runs = observed(of, both, 0) + observed(of, both, 1)
-    history = History(observations=tuple(runs))
+    return problem, History(observations=tuple(runs))
+
+
+def with_spec(problem: SearchProblem, **values: object) -> SearchProblem:
+    """The same search with another objective, guardrail or baseline."""
+    spec = JobSpec.model_validate({**problem.spec.model_dump(), **values})
+    return SearchProblem.build(spec, world().manifest())
+
+
+def test_it_stops_where_no_run_could_gain_what_noise_would_not_hide() -> None:
+    problem, history = cramped()
     decision = should_stop(problem, history)
     assert decision.stop
     assert "bits per byte" in decision.reason
@@ -196,3 +231,59 @@ def test_a_search_with_much_to_gain_goes_on() -> None:
     decision = should_stop(problem, history)
     assert not decision.stop
     assert "proxy runs left" in decision.reason
+
+
+FRONT = Objective(kind="pareto", parts={"a": {"d0": 1.0}, "b": {"d1": 1.0}, "c": {"d2": 1.0}})
+
+
+def test_a_front_is_settled_when_each_of_its_parts_is() -> None:
+    problem, history = cramped()
+    front = with_spec(problem, objective=FRONT)
+    decision = should_stop(front, history)
+    assert decision.stop
+    assert "every part of the front" in decision.reason
+    # The last set alone is measured without noise, and never where its domain has the most.
+    of = world(noise=0.05)
+
+    def clear(o: Observation) -> Observation:
+        true = of.losses(np.array(o.mixture.shares(of.names)), o.rung)
+        return o.model_copy(update={"losses": {**o.losses, "d2": scaled(o, "d2", true[2] / 4)}})
+
+    low = tuple(clear(o) for o in history.observations if o.mixture.root.get("d2", 0) < 0.34)
+    known = History(observations=low)
+    last = with_spec(problem, objective=Objective(weights={"d2": 1.0}))
+    assert should_stop(problem, known).stop  # a weighted mean that hardly counts the last set
+    assert not should_stop(last, known).stop
+    assert not should_stop(front, known).stop
+
+
+def scaled(o: Observation, name: str, value: float) -> EvalLoss:
+    """A loss of a run with another value, bits per byte."""
+    loss = o.losses[name]
+    return loss.model_copy(update={"nats": loss.nats / loss.bits_per_byte * value})
+
+
+def test_the_noise_of_the_worst_excess_is_that_of_the_worst_set() -> None:
+    """One set is far above the others, so the objective is its loss, and has its noise."""
+    problem, history = cramped()
+    reference = {"d0": 0.1, "d1": 9.0, "d2": 9.0}
+    worst = Objective(kind="worst_excess", reference=reference)
+    alone = Objective(weights={"d0": 1.0})
+
+    def noise(objective: Objective) -> float:
+        decision = should_stop(with_spec(problem, objective=objective), history)
+        stated = re.search(r"against (\S+) between seeds", decision.reason)
+        assert stated is not None
+        return float(stated[1])
+
+    assert noise(worst) == pytest.approx(noise(alone), rel=0.06)
+
+
+def test_it_goes_on_while_no_mixture_measured_keeps_the_guardrails() -> None:
+    problem, history = cramped()
+    baseline = {"d0": 0.9, "d1": 0.05, "d2": 0.05}
+    at_baseline = observed(world(noise=0.05), np.array([list(baseline.values())]), 1, 700)
+    more = History(observations=(*history.observations, *at_baseline))
+    assert should_stop(with_spec(problem, baseline=baseline), more).stop
+    guarded = with_spec(problem, baseline=baseline, guardrails=(Guardrail(eval_set="d0"),))
+    assert not should_stop(guarded, more).stop

@@ -151,10 +151,13 @@ class TestTasks:
 
     def test_measurements_keep_their_columns_and_errors(self) -> None:
         losses = {"d0": a_loss(1.0), "d1": a_loss(2.0), "d2": a_loss(3.0), "more": a_loss(9.0)}
-        runs = [a_run(i, losses=losses) for i in range(4)]
+        runs = [a_run(i, losses=losses, same_corpus=False) for i in range(4)]
         found = express(a_problem(), History(earlier=tuple(runs)), DOMAINS, ("d2", "d0", "d1"))
         np.testing.assert_allclose(found.y, [[3.0, 1.0, 2.0]] * 4)
         np.testing.assert_allclose(found.se, 1e-3)
+        same = [a_run(i, losses=losses) for i in range(4)]
+        # The same text's error is common to all runs: no noise of a difference.
+        assert not np.any(express(a_problem(), History(earlier=tuple(same)), DOMAINS, ("d2",)).se)
 
     def test_the_order_of_the_runs_changes_no_bit(self) -> None:
         problem = a_problem({"d0": {"d0": 0.3, "d1": 0.7}})
@@ -168,7 +171,8 @@ class TestTasks:
         world, problem = a_world(), a_problem()
         (first,) = propose(problem, History(), 0)
         own = world.observe(first, "own")
-        history = History(observations=(own,), earlier=tuple(a_run(i) for i in range(4)))
+        runs = tuple(a_run(i, same_corpus=False) for i in range(4))
+        history = History(observations=(own,), earlier=runs)
         table = Table.build(problem, history)
         assert len(table.shares) == 1
         assert table.runs.task.tolist() == [0, 1, 1, 1, 1]
