@@ -83,18 +83,18 @@ def plan(table: Table, fits: Fits) -> BridgePlan | None:
         return None
     rng = np.random.default_rng(0)  # fixed: a history is always judged the same
     if table.pool is not None:
-        p = table.pool[table.target][:_CANDIDATES]
+        rows = table.pool[table.target]
     else:
-        p = table.region.sample(rng, 4 * _CANDIDATES)
-        p = p[np.argsort(belief.mean(p), kind="stable")[:_CANDIDATES]]
+        rows = table.region.sample(rng, 4 * _CANDIDATES)
+    p = rows[np.argsort(belief.mean(rows), kind="stable")[:_CANDIDATES]]
     level = table.problem.spec.verification.confidence
     before, after = (_interval(values, level) for values in ranking(belief, p, rng))
     bridged = sum(bool(np.any(same(q, table.at(0)[0]))) for q in table.at(table.target)[0])
-    best = p[np.argsort(belief.mean(p), kind="stable")[: _CANDIDATES // 4]]
+    best = p[: _CANDIDATES // 4]
     outlook = Outlook(belief, Guards.of(table), best[0])
     told, now = outlook.information(best, best, table.target)
     share = float(told.max()) / now if now > 0 else 0.0
-    noise = float(np.sqrt(table.w**2 @ belief.model.noise(table.target)))
+    noise = float(np.sqrt(outlook.weights**2 @ belief.model.noise(table.target)))
     apart = float(np.sqrt(now))
     if share < _WORTH or apart < noise:
         worth = False

@@ -6,15 +6,20 @@ The same history is always judged the same: whatever is drawn here has a fixed s
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
+from cuvee.engine.acquisition.guardrails import Guards
+from cuvee.engine.answer.verification_power import run_noise
 from cuvee.engine.evidence.table import Table
+from cuvee.engine.goal import Goal
 from cuvee.engine.space.optimum import minimise
 from cuvee.engine.strategies import STRATEGIES
-from cuvee.engine.strategies.base import opening
+from cuvee.engine.strategies.base import opening, verified
 from cuvee.engine.strategies.multi_fidelity import Prospect
+from cuvee.engine.surrogates.belief import Belief
 from cuvee.engine.surrogates.fitted import Fits, objective_noise
 from cuvee.records import History, SearchProblem, StopDecision
 
@@ -93,22 +98,42 @@ def _settled_by_laws(table: Table, fits: Fits) -> str | None:
 def _settled_by_belief(table: Table, fits: Fits) -> str | None:
     """Why the next run would not be worth its cost, in words; None while it would.
 
-    Asks for ``_LEAST_TARGET`` runs at the target and a belief that ranks runs left out (0.5). What
-    a run costs has no price in bits per byte; the noise between seeds stands for it, for a gain
-    that no verification could show is not worth a run.
+    Asks for ``_LEAST_TARGET`` runs at the target, of which one satisfies constraints and
+    guardrails, for without one there is no answer. A front is settled when each of its parts is,
+    and their mean: a part may be unknown where every mean of parts is known.
     """
     if np.sum(table.rung == table.target) < _LEAST_TARGET or (belief := fits.belief) is None:
         return None
+    x, _ = verified(table)
+    if len(x) == 0 or not np.any(Guards.of(table).allowed(belief, x)):
+        return None
+    reason = _settled(table, belief)
+    if reason is None or table.goal.parts is None:
+        return reason
+    for goal in map(Goal, table.goal.parts):
+        if _settled(replace(table, goal=goal), Belief.of(belief.model, goal)) is None:
+            return None
+    return f"every part of the front is settled, and their mean is: {reason}"
+
+
+def _settled(table: Table, belief: Belief) -> str | None:
+    """The same of one objective.
+
+    Asks for a belief that ranks runs left out (0.5). What a run costs has no price in bits per
+    byte; the noise between seeds stands for it, for a gain that no verification could show is not
+    worth a run.
+    """
     left = belief.loo()
     if left.rung != table.target or np.ptp(left.predicted) == 0 or np.ptp(left.measured) == 0:
         return None
     if stats.spearmanr(left.measured, left.predicted).statistic < 0.5:
         return None
-    variance = belief.model.noise(table.target)
-    each = np.sqrt(variance) * table.w
-    noise = float(np.sqrt(each @ belief.correlation @ each))
+    known = run_noise(table, belief)
+    if known is None:
+        return None
+    noise = known.objective
     rng = np.random.default_rng(0)
-    prospect = Prospect(table, belief, rng, _CANDIDATES)
+    prospect = Prospect(table, belief, rng, _CANDIDATES, table.goal)
     if len(prospect.points) == 0:
         return None
     worth = prospect.outlook.worth(prospect.points)

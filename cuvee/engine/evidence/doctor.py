@@ -122,7 +122,7 @@ def diagnose(problem: SearchProblem, history: History) -> Diagnosis | None:
             verdict=_verdict(ratio, signal[e] / size[e], agreement[e]),
         )
     sets = tuple(found[name] for name in problem.eval_sets)
-    objective = _objective(table, here, below, level)
+    objective = _objective(table, history, level)
     return Diagnosis(
         anchors=len(here.key),
         repeats=here.freedom,
@@ -136,7 +136,8 @@ def diagnose(problem: SearchProblem, history: History) -> Diagnosis | None:
 # Estimates
 
 
-def _anchors(table: Table, history: History, rung: int) -> _Anchors:
+def _anchors(table: Table, history: History, rung: int, *, objective: bool = False) -> _Anchors:
+    """The anchors of a rung, by evaluation set, or of the objective alone as the only set."""
     rows = sorted(
         (
             tuple(np.round(table.vector(o.mixture), 5).tolist()),
@@ -149,7 +150,9 @@ def _anchors(table: Table, history: History, rung: int) -> _Anchors:
         key: np.array([y for _, y in group])
         for key, group in itertools.groupby(rows, key=lambda row: row[0])
     }
-    sets = len(table.eval_sets)
+    if objective:  # run by run: the greatest of noisy losses is not that of their means
+        groups = {key: table.goal.value(y)[:, None] for key, y in groups.items()}
+    sets = 1 if objective else len(table.eval_sets)
     means = {key: y.mean(axis=0) for key, y in groups.items()}
     within = np.zeros((sets, sets))
     for key, y in groups.items():
@@ -277,23 +280,12 @@ def _dominance(table: Table, anchors: _Anchors) -> Array:
     return np.asarray(part / part.sum() if part.sum() > 0 else table.w)
 
 
-def _objective(
-    table: Table, here: _Anchors, below: _Anchors | None, confidence: float
-) -> SetDiagnosis:
+def _objective(table: Table, history: History, confidence: float) -> SetDiagnosis:
     """The objective as one more set; a front by the mean of its parts."""
-
-    def of(anchors: _Anchors) -> _Anchors:
-        within = table.w @ anchors.within @ table.w
-        return _Anchors(
-            anchors.key,
-            table.goal.value(anchors.mean)[:, None],
-            anchors.count,
-            np.array([[within]]),
-        )
-
-    one = of(here)
+    one = _anchors(table, history, table.target, objective=True)
+    below = _anchors(table, history, 0, objective=True) if table.target > 0 else None
     signal, noise = _components(one, np.ones(1))
-    agreement = _agreement(one, None if below is None else of(below), confidence)[0]
+    agreement = _agreement(one, below, confidence)[0]
     ratio = _ratio(signal[0], None if noise is None else noise[0])
     return SetDiagnosis(
         eval_set="objective",

@@ -66,14 +66,20 @@ class Prospect:
         belief: Fitted to it; runs under way are added here.
         rng: Source of the candidates, and of the weights of a front's parts.
         count: How many candidates to draw.
+        goal: What to improve; None: the table's objective, of a front one weighted mean, drawn.
     """
 
     def __init__(
-        self, table: Table, belief: Belief, rng: np.random.Generator, count: int = _CLOUD
+        self,
+        table: Table,
+        belief: Belief,
+        rng: np.random.Generator,
+        count: int = _CLOUD,
+        goal: Goal | None = None,
     ) -> None:
-        self.table = table
+        goal = _scalar(table.goal, rng) if goal is None else goal
+        self.table = table = replace(table, goal=goal)
         self.guards = Guards.of(table)
-        goal = _scalar(table.goal, rng)
         waits = table.waits
         model = awaiting(belief.model, table.busy[waits], table.busy_rung[waits])
         self.belief = replace(belief, model=model, goal=goal)

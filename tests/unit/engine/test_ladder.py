@@ -252,7 +252,7 @@ def test_a_front_is_settled_when_each_of_its_parts_is() -> None:
     low = tuple(clear(o) for o in history.observations if o.mixture.root.get("d2", 0) < 0.34)
     known = History(observations=low)
     last = with_spec(problem, objective=Objective(weights={"d2": 1.0}))
-    assert should_stop(problem, known).stop  # a weighted mean that hardly counts the last set
+    assert should_stop(problem, known).stop  # the last set counts for little in the mean
     assert not should_stop(last, known).stop
     assert not should_stop(front, known).stop
 
