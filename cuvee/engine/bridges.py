@@ -71,8 +71,13 @@ def ranking(belief: Belief, p: Array, rng: np.random.Generator) -> tuple[Array, 
     return _spearman(below, target), _spearman(belief.mean(p), target)
 
 
-def plan(table: Table, fits: Fits) -> BridgePlan | None:
+def plan(table: Table, fits: Fits, settled: str | None = None) -> BridgePlan | None:
     """What the bridges have repaired, and whether another is worth its cost.
+
+    Args:
+        table: The history so far.
+        fits: Its fits.
+        settled: Why the search is over, if it is: then no other run is worth its cost.
 
     Returns:
         None on a ladder of one rung, and where the lowest or the target has no runs yet.
@@ -89,14 +94,17 @@ def plan(table: Table, fits: Fits) -> BridgePlan | None:
     p = rows[np.argsort(belief.mean(rows), kind="stable")[:_CANDIDATES]]
     level = table.problem.spec.verification.confidence
     before, after = (_interval(values, level) for values in ranking(belief, p, rng))
-    bridged = sum(bool(np.any(same(q, table.at(0)[0]))) for q in table.at(table.target)[0])
+    different = np.unique(np.round(table.at(table.target)[0], 5), axis=0)
+    bridged = sum(bool(np.any(same(q, np.round(table.at(0)[0], 5)))) for q in different)
     best = p[: _CANDIDATES // 4]
     outlook = Outlook(belief, Guards.of(table), best[0])
     told, now = outlook.information(best, best, table.target)
     share = float(told.max()) / now if now > 0 else 0.0
     noise = float(np.sqrt(outlook.weights**2 @ belief.model.noise(table.target)))
     apart = float(np.sqrt(now))
-    if share < _WORTH or apart < noise:
+    if settled is not None:
+        worth, reason = False, f"the search is over: {settled}"
+    elif share < _WORTH or apart < noise:
         worth = False
         reason = (
             f"the best candidates differ by {apart:.2g} bits per byte beyond what is known, "

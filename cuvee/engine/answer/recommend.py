@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from cuvee.answer import BridgePlan, Diagnosis, Interval, Recommendation, VerificationPlan
-from cuvee.engine import bridges
+from cuvee.engine import bridges, stopping
 from cuvee.engine.acquisition.guardrails import Guards
 from cuvee.engine.answer.calibration import calibrate
 from cuvee.engine.answer.caveats import notes, refusal, unheld
@@ -144,7 +144,7 @@ def _bridges(table: Table, fits: Fits) -> BridgePlan | None:
     """What runs at both ends of the ladder have repaired, where the strategy uses the ladder."""
     if len(STRATEGIES[table.problem.spec.strategy].rungs(table)) < 2:
         return None
-    return bridges.plan(table, fits)
+    return bridges.plan(table, fits, stopping.over(table, fits))
 
 
 def _reach(table: Table, p: Array) -> Region:

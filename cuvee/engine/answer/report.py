@@ -68,6 +68,7 @@ def build_report(
     if mixture is not None:
         measured = _measured_objective(problem, history, mixture)
         guardrails = _guardrails(problem, history, recommendation, mixture)
+    rungs = _rungs(problem, history, seed)
     return Report(
         job_id=job_id,
         name=name,
@@ -98,10 +99,10 @@ def build_report(
         bridges=recommendation.bridges,
         reuse=recommendation.reuse,
         diagnosis=recommendation.diagnosis,
-        rungs=_rungs(problem, history, seed),
+        rungs=rungs,
         curve=_curve(problem, history),
         stop_reason=stop_reason,
-        notes=recommendation.notes,
+        notes=(*recommendation.notes, *_useless(rungs)),
         seed=problem.spec.seed,
         engine_version=__version__,
     )
@@ -277,6 +278,21 @@ def _evaluations(
         )
         for name, weight in zip(problem.eval_sets, problem.weights, strict=True)
     )
+
+
+_UNLIKE = 0.5
+"""Rank correlation with the target below which, surely, a rung tells little of it."""
+
+
+def _useless(rungs: tuple[RungSummary, ...]) -> list[str]:
+    """Rungs that rank mixtures otherwise than the target does, in words."""
+    return [
+        f"rung {number} ({rung.kind}) ranks mixtures otherwise than the target (correlation "
+        f"{rung.modelled.mean:.2f}, {rung.modelled.low:.2f} to {rung.modelled.high:.2f}, by the "
+        "model): it told little here; leave it out, or make it more like the target"
+        for number, rung in enumerate(rungs)
+        if rung.modelled is not None and rung.modelled.high < _UNLIKE
+    ]
 
 
 def _rungs(problem: SearchProblem, history: History, seed: int) -> tuple[RungSummary, ...]:

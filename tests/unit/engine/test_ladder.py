@@ -105,7 +105,7 @@ def test_the_swarm_is_what_a_tenth_of_the_target_pays_for_within_limits() -> Non
     assert size((10, 20), (0.001, 1.0)) == 10
 
 
-def test_the_swarm_comes_first_and_nothing_is_waited_for() -> None:
+def test_the_swarm_comes_first_and_stragglers_are_not_waited_for() -> None:
     problem = world().problem((40, 14), strategy="multi_fidelity", costs=(0.01, 1.0))
     waiting: tuple[PendingRun, ...] = ()
     while sum(p.rung == 0 for p in waiting) < 40 and len(waiting) < 60:
@@ -123,7 +123,13 @@ def test_the_swarm_comes_first_and_nothing_is_waited_for() -> None:
     at_target = [p for p in waiting if p.rung == 1]
     assert sum(p.rung == 0 for p in waiting) == 40
     assert all(p.label is not None for p in at_target)
-    (q,) = propose(problem, History(pending=waiting), seed=1)
+    # Nothing is known yet: a run at the target would be blind.
+    assert propose(problem, History(pending=waiting), seed=1) == ()
+    # Once some have come back, the rest are stragglers.
+    mixtures = np.array([p.mixture.shares(world().names) for p in waiting if p.rung == 0])
+    back = observed(world(), mixtures[:20], 0, 500)
+    still = tuple(p for p in waiting if p.rung == 1) + tuple(p for p in waiting if p.rung == 0)[20:]
+    (q,) = propose(problem, History(observations=back, pending=still), seed=1)
     assert q.rung == 1
 
 
@@ -287,3 +293,11 @@ def test_it_goes_on_while_no_mixture_measured_keeps_the_guardrails() -> None:
     assert should_stop(with_spec(problem, baseline=baseline), more).stop
     guarded = with_spec(problem, baseline=baseline, guardrails=(Guardrail(eval_set="d0"),))
     assert not should_stop(guarded, more).stop
+
+
+def test_many_workers_do_not_make_it_spend_the_target_blind() -> None:
+    world = power_world(np.random.default_rng(2), 4, noise=(0.0, 0.01))
+    problem = world.problem((40, 22), strategy="multi_fidelity")
+    first = propose(problem, History(), 1, count=64)
+    assert all(q.label is not None for q in first if q.rung == problem.target)
+    assert sum(q.rung == 0 for q in first) == 40
