@@ -30,7 +30,7 @@ from scipy.special import log_ndtr
 from cuvee.engine.acquisition.cloud import apart, cloud
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.space.simplex import Array
-from cuvee.engine.strategies.base import Point, Strategy, best_verified, fill, unseen
+from cuvee.engine.strategies.base import Point, Strategy, best_verified, drawn, fill, unseen
 from cuvee.engine.strategies.single_fidelity_bo import FITS, fit
 from cuvee.engine.surrogates.base import Runs, Surrogate
 from cuvee.engine.surrogates.memo import digest
@@ -64,7 +64,13 @@ class Admire(Strategy):
         for rung in range(table.target):
             start = _START if rung == 0 else _START_BETWEEN
             if table.issued(rung) < start and table.left(rung) > 0:
-                return _random(table, rung, rng)
+                return drawn(
+                    table,
+                    rung,
+                    rng,
+                    lambda: table.region.sample(rng, 16),
+                    "drawn at random, to start with",
+                )
         model = _model(table)
         points = np.zeros((0, 0)) if model is None else _points(table, rng)
         if model is None or len(points) == 0:
@@ -179,13 +185,3 @@ def _some(table: Table, points: Array, rung: int, rng: np.random.Generator) -> A
     if len(rows) > _BELOW:
         rows = rows[np.sort(rng.choice(len(rows), _BELOW, replace=False))]
     return rows
-
-
-def _random(table: Table, rung: int, rng: np.random.Generator) -> Point:
-    if table.pool is not None:
-        rows = table.untaken(rung)
-        return Point(rows[rng.integers(len(rows))], rung, "drawn at random, to start with")
-    rows = apart(table, table.region.sample(rng, 16), rung)
-    if len(rows) == 0:
-        return fill(table, rung, rng)
-    return Point(rows[0], rung, "drawn at random, to start with")

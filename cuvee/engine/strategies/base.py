@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cuvee.engine.acquisition.cloud import apart
 from cuvee.engine.evidence.anchors import next_anchor
 from cuvee.engine.evidence.table import Table, same
 from cuvee.engine.space import design
@@ -18,7 +20,18 @@ from cuvee.records import Explanation
 if TYPE_CHECKING:  # the fits of a table ask its strategy for the surrogate
     from cuvee.engine.surrogates.fitted import Fits
 
-__all__ = ["Point", "Strategy", "best_verified", "crowded", "fill", "opening", "unseen", "verified"]
+__all__ = [
+    "Point",
+    "Strategy",
+    "best_or_unseen",
+    "best_verified",
+    "crowded",
+    "drawn",
+    "fill",
+    "opening",
+    "unseen",
+    "verified",
+]
 
 
 @dataclass(frozen=True)
@@ -134,6 +147,23 @@ def best_verified(table: Table) -> Array | None:
     which = which.reshape(-1)
     mean = np.bincount(which, table.goal.value(y)) / np.bincount(which)
     return np.asarray(x[np.flatnonzero(which == np.argmin(mean))[0]])
+
+
+def best_or_unseen(table: Table, rng: np.random.Generator) -> Array:
+    """The best measured mixture; an answer for want of any run where there is none."""
+    best = best_verified(table)
+    return unseen(table, rng) if best is None else best
+
+
+def drawn(
+    table: Table, rung: int, rng: np.random.Generator, draw: Callable[[], Array], reason: str
+) -> Point:
+    """The first of some draws that is apart from every run at a rung; of a pool, any row left."""
+    if table.pool is not None:
+        rows = table.untaken(rung)
+        return Point(rows[rng.integers(len(rows))], rung, reason)
+    rows = apart(table, draw(), rung)
+    return Point(rows[0], rung, reason) if len(rows) else fill(table, rung, rng)
 
 
 def fill(table: Table, rung: int, rng: np.random.Generator) -> Point:

@@ -13,7 +13,7 @@ import numpy as np
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.space import design
 from cuvee.engine.space.simplex import Array
-from cuvee.engine.strategies.base import Point, Strategy, best_verified, crowded, unseen
+from cuvee.engine.strategies.base import Point, Strategy, best_or_unseen, crowded
 from cuvee.engine.surrogates.base import Surrogate
 from cuvee.engine.surrogates.registry import SURROGATES
 
@@ -67,8 +67,7 @@ class MixingLaw(Strategy):
             if known is not None:
                 return np.asarray(rows[np.argmin(known.objective(rows))])
         if fitted is None:
-            best = best_verified(table)
-            return unseen(table, rng) if best is None else best
+            return best_or_unseen(table, rng)
         region = fitted.reach(table.region, stretch=False)
         return fitted.optimum(region, design.centre(table))
 

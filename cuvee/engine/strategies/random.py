@@ -8,7 +8,7 @@ import numpy as np
 
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.space.simplex import Array
-from cuvee.engine.strategies.base import Point, Strategy, best_verified, crowded, fill, unseen
+from cuvee.engine.strategies.base import Point, Strategy, best_or_unseen, crowded, fill
 from cuvee.engine.surrogates.base import Surrogate
 from cuvee.engine.surrogates.registry import SURROGATES
 
@@ -44,5 +44,4 @@ class RandomSearch(Strategy):
         return fill(table, rung, rng)
 
     def answer(self, table: Table, fits: Fits, rng: np.random.Generator) -> Array:
-        best = best_verified(table)
-        return unseen(table, rng) if best is None else best
+        return best_or_unseen(table, rng)

@@ -17,7 +17,7 @@ import numpy as np
 from cuvee.engine.acquisition.cloud import apart
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.space.simplex import Array
-from cuvee.engine.strategies.base import Point, Strategy, best_verified, fill, unseen
+from cuvee.engine.strategies.base import Point, Strategy, best_verified, drawn, fill, unseen
 from cuvee.engine.surrogates.base import Model, Runs, Surrogate
 from cuvee.engine.surrogates.memo import Memo, digest
 from cuvee.engine.surrogates.registry import SURROGATES
@@ -26,7 +26,7 @@ from cuvee.errors import EngineError
 if TYPE_CHECKING:
     from cuvee.engine.surrogates.fitted import Fits
 
-__all__ = ["RegMix", "regmix_draws"]
+__all__ = ["RegMix", "regmix_draws", "regmix_point"]
 
 _STRENGTHS = (0.1, 5.0, 15)
 _MOST = 15.0  # times the prior
@@ -56,7 +56,7 @@ class RegMix(Strategy):
         budget = table.problem.rungs[0].runs
         swarm = budget if target > 0 else budget // 2
         if table.issued(0) < swarm and table.left(0) > 0:
-            return _swarm_point(table, rng)
+            return regmix_point(table, 0, rng)
         ranked = _ranked(table)
         rows = ranked if table.pool is not None else apart(table, ranked, target)
         if len(rows) == 0:
@@ -96,14 +96,13 @@ def regmix_draws(table: Table, rng: np.random.Generator, count: int) -> Array:
     return np.asarray(table.region.project_kl(drawn[:: max(1, len(drawn) * 10 // count)]))
 
 
-def _swarm_point(table: Table, rng: np.random.Generator) -> Point:
-    if table.pool is not None:
-        rows = table.untaken(0)
-        return Point(rows[rng.integers(len(rows))], 0, "drawn by RegMix's sampler")
-    rows = apart(table, rng.permutation(regmix_draws(table, rng, 256)), 0)
-    if len(rows) == 0:
-        return fill(table, 0, rng)
-    return Point(rows[0], 0, "drawn by RegMix's sampler")
+def regmix_point(table: Table, rung: int, rng: np.random.Generator) -> Point:
+    """A draw of RegMix's sampler, or a row of the pool, that was not run at a rung."""
+
+    def draw() -> Array:
+        return np.asarray(rng.permutation(regmix_draws(table, rng, 256)))
+
+    return drawn(table, rung, rng, draw, "drawn by RegMix's sampler")
 
 
 def _ranked(table: Table) -> Array:

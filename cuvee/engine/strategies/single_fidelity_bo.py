@@ -24,7 +24,7 @@ from linear_operator.utils.warnings import NumericalWarning
 from cuvee.engine.acquisition.cloud import cloud
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.space.simplex import Array
-from cuvee.engine.strategies.base import Point, Strategy, best_verified, fill, unseen
+from cuvee.engine.strategies.base import Point, Strategy, best_or_unseen, best_verified, fill
 from cuvee.engine.surrogates.base import Runs, Surrogate
 from cuvee.engine.surrogates.memo import Memo, digest
 from cuvee.engine.surrogates.registry import SURROGATES
@@ -88,8 +88,7 @@ class SingleFidelityBo(Strategy):
         return Point(points[top], table.target, reason, acquisition=improvement)
 
     def answer(self, table: Table, fits: Fits, rng: np.random.Generator) -> Array:
-        best = best_verified(table)
-        return unseen(table, rng) if best is None else best
+        return best_or_unseen(table, rng)
 
 
 def fit(model: SingleTaskGP) -> SingleTaskGP:

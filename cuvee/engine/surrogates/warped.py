@@ -90,39 +90,40 @@ class Warped(Surrogate):
         own = runs.rung[runs.task == 0]
         alone = np.all(own == runs.target) and not np.any(runs.task)
         law = None if alone else self.law.fit(runs)
-        floor = np.array([_floor(runs, law, rung) for rung in range(runs.rungs)])
+        heard = _heard(runs)
+        floor = np.array([_floor(heard, law, rung) for rung in range(runs.rungs)])
         below = floor[runs.rung]
         for task, rung in {pair for pair in zip(runs.task, runs.rung, strict=True) if pair[0]}:
             rows = (runs.task == task) & (runs.rung == rung)
-            below[rows] = _under(
-                _heard(runs)[rows]
-            )  # another job's losses have a level of their own
-        return WarpedModel(runs, self.inner.fit(_logs(runs, below)), floor, below)
+            # Another job's losses have a level of their own.
+            below[rows] = _under(heard.y[rows])
+        return WarpedModel(runs, self.inner.fit(_logs(heard, below)), floor, below)
 
     def refit(self, model: Model, runs: Runs) -> WarpedModel:
         """Floors are kept: they depend on the losses and hardly on their variances."""
         assert isinstance(model, WarpedModel)
-        inner = self.inner.refit(model.inner, _logs(runs, model.below))
+        inner = self.inner.refit(model.inner, _logs(_heard(runs), model.below))
         return WarpedModel(runs, inner, model.floor, model.below)
 
 
-def _logs(runs: Runs, below: Array) -> Runs:
-    gap = _heard(runs) - below
-    return replace(runs, y=np.log(gap), variance=runs.variance / gap**2)
+def _logs(heard: Runs, below: Array) -> Runs:
+    gap = heard.y - below
+    return replace(heard, y=np.log(gap), variance=heard.variance / gap**2)
 
 
-def _floor(runs: Runs, law: Model | None, rung: int) -> Array:
+def _floor(heard: Runs, law: Model | None, rung: int) -> Array:
     """The floor of one rung, shape ``(E,)``; without a law, from its own runs, or all if none."""
-    here = (runs.rung == rung) & (runs.task == 0)
-    losses = _heard(runs)[here if np.any(here) or law is not None else runs.task == 0]
+    own = heard.task == 0
+    here = own & (heard.rung == rung)
+    losses = heard.y[here if np.any(here) or law is not None else own]
     if law is not None:
-        elsewhere = law.mean(runs.x[~here & (runs.task == 0)], rung)
+        elsewhere = law.mean(heard.x[own & ~here], rung)
         losses = np.concatenate([losses, elsewhere])
     return _under(losses)
 
 
-def _heard(runs: Runs) -> Array:
-    """The losses, shape ``(K, E)``; muted ones are replaced by the median of their rung's others.
+def _heard(runs: Runs) -> Runs:
+    """The runs; muted losses are replaced by the median of their rung's others.
 
     A muted loss has no say in the fit, and must have none in the floor either.
     """
@@ -133,7 +134,7 @@ def _heard(runs: Runs) -> Array:
         lost = muted[here]
         known = np.where(lost & ~lost.all(axis=0), np.nan, losses[here])
         losses[here] = np.where(lost, np.nanmedian(known, axis=0), losses[here])
-    return losses
+    return replace(runs, y=losses)
 
 
 def _under(losses: Array) -> Array:
