@@ -235,6 +235,13 @@ class SearchProblem(Record):
                     field="baseline",
                 )
             baseline = Mixture({n: spec.baseline.get(n, 0.0) for n in names})
+        splits = {} if spec.warm_start is None else spec.warm_start.splits
+        unknown = sorted({part for parts in splits.values() for part in parts} - set(names))
+        if unknown:
+            raise SpecError(
+                f"warm_start.splits names unknown domains {unknown}; the corpus has {list(names)}",
+                field="warm_start.splits",
+            )
         problem = cls(
             names=names,
             tokens=tuple(d.tokens for d in manifest.domains),

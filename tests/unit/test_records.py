@@ -68,6 +68,7 @@ def test_weights_are_scaled_and_the_objective_uses_them() -> None:
     [
         ({"objective": {"weights": {"zz": 1}}}, "objective.weights"),
         ({"baseline": {"zz": 1.0}}, "baseline"),
+        ({"warm_start": {"jobs": ["j"], "splits": {"old": {"zz": 1.0}}}}, "warm_start.splits"),
         ({"constraints": {"bounds": {"zz": {"max": 0.1}}}}, "constraints.bounds"),
     ],
 )
