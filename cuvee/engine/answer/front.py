@@ -3,7 +3,11 @@
 A mixture is on the front when no candidate is at least as good on all parts and better on one.
 Candidates are those about the answer and the minima of weighted sums of the parts, each started at
 the minimum of its neighbour: a weighted sum finds every point of a convex front, the candidates
-what there is of another.
+what there is of another. Mixtures that the guardrails do not allow are left out.
+
+The recommendation is on its own front: the strategy's answer where no candidate beats it on every
+part, else, of the mixtures on the front that do, the one whose mean over the parts is least. So it
+gives up none of what the answer had, unlike a knee or the nearest point.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import numpy as np
 from scipy import stats
 
 from cuvee.answer import FrontPoint, Interval
+from cuvee.engine.acquisition.guardrails import Guards
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.space.optima import descend
 from cuvee.engine.space.simplex import Array, Region
@@ -24,26 +29,37 @@ __all__ = ["front", "nondominated"]
 _MOST = 12
 _GRID = {2: 8, 3: 4, 4: 3}  # parts to steps of the grid of weights: 9, 15, 20 sums
 _ROUNDS = 12
+_WAY = 8  # steps from the answer to a minimum that the guardrails may forbid
 _CORNER = 0.02  # of a weight: a part that weighs nothing would end on the front by luck
 
 
 def front(
-    table: Table, belief: Belief, region: Region, best: Array, cloud: Array, confidence: float
-) -> tuple[FrontPoint, ...]:
+    table: Table,
+    belief: Belief,
+    guards: Guards,
+    region: Region,
+    best: Array,
+    cloud: Array,
+    confidence: float,
+) -> tuple[tuple[FrontPoint, ...], Array]:
     """At most twelve mixtures spread over the front, by their first part; () unless pareto.
 
     Args:
         table: The search.
         belief: The posterior.
+        guards: The guardrails; ``best`` is taken to hold them.
         region: Where mixtures may be recommended.
-        best: The recommendation, shape ``(m,)``; it is on the front or near it.
+        best: The strategy's answer, shape ``(m,)``.
         cloud: Candidates, shape ``(n, m)``.
         confidence: Level of the intervals.
+
+    Returns:
+        The points, and which mixture to recommend, shape ``(m,)``: one of theirs, see the module.
     """
     parts = table.problem.spec.objective.parts
     weights = belief.goal.parts
     if parts is None or weights is None:
-        return ()
+        return (), best
     count, steps = len(weights), _GRID[len(weights)]
     found, start = [best], best
     for shares in product(range(steps + 1), repeat=count):
@@ -58,8 +74,18 @@ def front(
         start = descend(total, region, start, _ROUNDS)
         found.append(start)
     candidates = np.concatenate([np.array(found), cloud])
+    if len(guards):
+        steps_out = np.linspace(0.0, 1.0, _WAY + 1)[1:-1, None, None]
+        way = (best + steps_out * (np.array(found[1:]) - best)).reshape(-1, len(best))
+        candidates = np.concatenate([candidates, way[region.contains(way)]])
+        allowed = guards.allowed(belief, candidates)
+        allowed[0] = True  # rounding its shares must not drop the answer
+        candidates = candidates[allowed]
     values = belief.model.mean(candidates, belief.target) @ weights.T  # (n, Q)
-    kept = _thin(values, nondominated(values), _MOST)
+    kept = nondominated(values)
+    level = kept[np.all(values[kept] <= values[0], axis=1)]
+    chosen = int(level[np.argmin(values[level].mean(axis=1))])
+    kept = _thin(values, kept, _MOST, chosen)
     kept = kept[np.argsort(values[kept, 0], kind="stable")]
     deviation = belief.inflation * np.sqrt(belief.model.var(candidates[kept], belief.target))
     half = stats.norm.ppf(0.5 + confidence / 2)
@@ -77,7 +103,7 @@ def front(
                 },
             )
         )
-    return tuple(points)
+    return tuple(points), np.asarray(candidates[chosen])
 
 
 def nondominated(values: Array) -> Array:
@@ -93,14 +119,16 @@ def nondominated(values: Array) -> Array:
     return np.asarray(np.sort(first)[~np.any(at_least, axis=0)])
 
 
-def _thin(values: Array, kept: Array, count: int) -> Array:
-    """At most ``count`` of the rows, spread out: the ends of each part, then max-min distance."""
+def _thin(values: Array, kept: Array, count: int, chosen: int) -> Array:
+    """At most ``count`` of the rows, spread out: ``chosen``, the ends of each part, then max-min
+    distance."""
     if len(kept) <= count:
         return kept
     scale = np.maximum(np.ptp(values[kept], axis=0), 1e-12)
     at = values[kept] / scale
-    chosen = list(dict.fromkeys(np.argmin(at, axis=0).tolist()))
-    while len(chosen) < count:
-        gaps = np.abs(at[:, None, :] - at[chosen][None, :, :]).max(axis=2).min(axis=1)
-        chosen.append(int(np.argmax(gaps)))
-    return np.asarray(kept[chosen])
+    first = int(np.flatnonzero(kept == chosen)[0])
+    taken = list(dict.fromkeys([first, *np.argmin(at, axis=0).tolist()]))
+    while len(taken) < count:
+        gaps = np.abs(at[:, None, :] - at[taken][None, :, :]).max(axis=2).min(axis=1)
+        taken.append(int(np.argmax(gaps)))
+    return np.asarray(kept[taken])

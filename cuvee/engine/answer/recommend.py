@@ -42,6 +42,10 @@ _NEAR, _UNIFORM = 192, 32
 _MEASURED = 48
 _ABSENT = 0.01
 _LABELS = ("baseline", "natural", "uniform")
+_BEATEN = (
+    "another mixture is predicted to be at least as good as the strategy's own answer on every "
+    "part: the recommendation is the best such mixture on the front"
+)
 _STREAM = 15_485_863  # sets this generator apart from the proposals' and the answer's
 
 
@@ -53,7 +57,8 @@ def recommend(problem: SearchProblem, history: History, seed: int) -> Recommenda
     each draw at its own optimum. Every interval contains its point.
 
     A strategy that knows nothing of guardrails may answer with a mixture that breaks one; the best
-    mixture that holds them takes its place.
+    mixture that holds them takes its place. Of a front, the recommendation is one of the points
+    (``front``): the answer, or what beats it on every part.
 
     Args:
         problem: What was searched.
@@ -87,6 +92,11 @@ def recommend(problem: SearchProblem, history: History, seed: int) -> Recommenda
             return _refused(table, fits, belief, loo, diagnosis, said)
         mixture = table.mixture(held)
         p = table.vector(mixture)
+    points, chosen = front(table, belief, guards, region, p, cloud, level)
+    beaten = bool(np.any(chosen != p))
+    if points:
+        mixture = table.mixture(chosen)
+        p = table.vector(mixture)
     optima = draw_optima(belief, region, best, cloud, rng, _DRAWS)
     references = np.array([table.vector(problem.reference(label)) for label in _LABELS])
     gains = gap(belief, references, p, level)
@@ -109,12 +119,13 @@ def recommend(problem: SearchProblem, history: History, seed: int) -> Recommenda
         shadow_prices=shadow_prices(table, belief, region, p, optima, level),
         calibration=calibrate(belief, loo),
         plan=_plans(table, mixture, gains, noise),
-        front=front(table, belief, region, p, cloud, level),
+        front=points,
         bridges=_bridges(table, fits),
         reuse=reuse_summaries(table, belief.model),
         diagnosis=diagnosis,
-        notes=notes(
-            table, belief, loo, p, noise, [table.eval_sets[e] for e in guards.sets[broken]]
+        notes=(
+            *notes(table, belief, loo, p, noise, [table.eval_sets[e] for e in guards.sets[broken]]),
+            *([_BEATEN] if beaten else []),
         ),
     )
 

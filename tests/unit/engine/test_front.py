@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,13 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from quadratic_world import QuadraticModel, QuadraticWorld
 
+from cuvee.answer import FrontPoint
+from cuvee.engine.acquisition.guardrails import Guards
 from cuvee.engine.answer.front import front, nondominated
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import power_world
 from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.belief import Belief
 from cuvee.records import History, SearchProblem
-from cuvee.spec import JobSpec, Objective
+from cuvee.spec import Guardrail, JobSpec, Objective
 
 PARTS = {"code": {"d0": 1.0}, "prose": {"d1": 2.0, "d2": 1.0}, "rest": {"d3": 1.0}}
 
@@ -34,11 +38,55 @@ def searched(seed: int, parts: int) -> tuple[Table, Belief, QuadraticModel]:
     return table, Belief(model, table.goal, 1.0, np.eye(4)), model
 
 
+def front_of(
+    table: Table, belief: Belief, best: Array, cloud: Array
+) -> tuple[tuple[FrontPoint, ...], Array]:
+    return front(table, belief, Guards.of(table), table.region, best, cloud, 0.9)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("answer", [(0.97, 0.01, 0.01, 0.01), (0.25, 0.25, 0.25, 0.25)])
+def test_what_is_recommended_is_on_the_front_and_no_worse_than_the_answer(
+    parts: int, answer: tuple[float, ...]
+) -> None:
+    table, belief, model = searched(parts, parts)
+    cloud = np.random.default_rng(0).dirichlet(np.ones(4), size=100)
+    best = np.array(answer)
+    found, chosen = front_of(table, belief, best, cloud)
+    assert table.mixture(chosen) in [point.mixture for point in found]
+    before, after = table.goal.of_parts(model.mean(np.stack([best, chosen]), 1))
+    assert np.all(after <= before)
+    again, same = front_of(table, belief, chosen, cloud)
+    assert np.array_equal(same, chosen), "what no mixture beats stays"
+    assert table.mixture(same) in [point.mixture for point in again]
+
+
+def test_what_the_guardrails_forbid_is_not_on_the_front() -> None:
+    table, belief, _ = searched(2, 2)
+    cloud = np.random.default_rng(0).dirichlet(np.ones(4), size=100)
+    baseline = table.vector(table.problem.baseline)
+    free, _ = front_of(table, belief, baseline, cloud)
+    rail = (Guardrail(eval_set="d0", max_increase=0.001),)
+    spec = table.problem.spec.model_copy(update={"guardrails": rail})
+    table = replace(table, problem=table.problem.model_copy(update={"spec": spec}))
+    guards = Guards.of(table)
+    found, chosen = front_of(table, belief, baseline, cloud)
+
+    def forbidden(points: tuple[FrontPoint, ...]) -> int:
+        rows = np.array([table.vector(point.mixture) for point in points])
+        return int(np.sum(guards.chances(belief, rows) < 0.89))
+
+    assert forbidden(free) > 0
+    assert forbidden(found) == 0
+    assert len(found) > 1
+    assert table.mixture(chosen) in [point.mixture for point in found]
+
+
 @pytest.mark.parametrize("parts", [2, 3])
 def test_no_weighted_sum_is_lower_than_on_the_front(parts: int) -> None:
     table, belief, model = searched(parts, parts)
     cloud = np.random.default_rng(0).dirichlet(np.ones(4), size=100)
-    found = front(table, belief, table.region, np.full(4, 0.25), cloud, 0.9)
+    found, _ = front_of(table, belief, np.full(4, 0.25), cloud)
     assert 2 <= len(found) <= 12
     values = np.array([[p.parts[n].mean for n in list(PARTS)[:parts]] for p in found])
     assert len(nondominated(values)) == len(found)
@@ -56,7 +104,7 @@ def test_no_weighted_sum_is_lower_than_on_the_front(parts: int) -> None:
 def test_intervals_are_those_of_draws() -> None:
     table, belief, _ = searched(5, 2)
     cloud = np.random.default_rng(0).dirichlet(np.ones(4), size=50)
-    point = front(table, belief, table.region, np.full(4, 0.25), cloud, 0.9)[0]
+    (point, *_), _ = front_of(table, belief, np.full(4, 0.25), cloud)
     p = table.vector(point.mixture)
     draws = belief.losses(np.random.default_rng(0), p[None], 20_000)[:, 0]
     parts = table.goal.of_parts(draws)
