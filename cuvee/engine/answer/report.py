@@ -21,8 +21,10 @@ from cuvee.answer import (
 )
 from cuvee.engine.answer.agreement import modelled_agreement, rank_agreement
 from cuvee.engine.answer.guardrails import measured_guardrails
+from cuvee.engine.answer.verification_power import run_noise
 from cuvee.engine.answer.verify import differences, increases, mean_interval, single_noise, verified
 from cuvee.engine.evidence.table import Table
+from cuvee.engine.surrogates.belief import Belief
 from cuvee.engine.surrogates.fitted import Fits
 from cuvee.mixture import Mixture
 from cuvee.records import History, Observation, SearchProblem
@@ -61,14 +63,25 @@ def build_report(
         EngineError: If an observation lacks an evaluation set, or one verification pair was run
             and nothing tells the noise.
     """
-    shown = differences(problem, history, recommendation)
+    table = Table.build(problem, history)
+    belief = Fits(table).belief
+    known = run_noise(table, belief)
+    noise, by_set = single_noise(table, history, known)
+    shown = differences(problem, history, recommendation, known)
     mixture = recommendation.mixture
     measured = None
     guardrails = recommendation.guardrails
     if mixture is not None:
-        measured = _measured_objective(problem, history, mixture)
-        guardrails = _guardrails(problem, history, recommendation, mixture)
-    rungs = _rungs(problem, history, seed)
+        measured = _measured_objective(problem, history, mixture, noise)
+        if guardrails:
+            guardrails = measured_guardrails(
+                guardrails,
+                tuple(g.chance for g in problem.spec.guardrails),
+                increases(problem, history, mixture),
+                by_set,
+                problem.spec.verification.confidence,
+            )
+    rungs = _rungs(table, history, belief, seed)
     return Report(
         job_id=job_id,
         name=name,
@@ -83,7 +96,7 @@ def build_report(
         domains=() if mixture is None else _domains(problem, recommendation, mixture),
         evaluations=()
         if mixture is None
-        else _evaluations(problem, history, recommendation, mixture),
+        else _evaluations(problem, history, recommendation, mixture, by_set),
         predicted_objective=recommendation.objective,
         measured_objective=measured,
         chance_of_beating=recommendation.chance_of_beating,
@@ -181,24 +194,6 @@ def _kept(guardrails: tuple[GuardrailReport, ...], recommendation: Recommendatio
     return said
 
 
-def _guardrails(
-    problem: SearchProblem, history: History, recommendation: Recommendation, mixture: Mixture
-) -> tuple[GuardrailReport, ...]:
-    if not recommendation.guardrails:
-        return ()
-    found = increases(problem, history, mixture)
-    noise: dict[str, float] = {}
-    if any(len(values) == 1 for values in found.values()):
-        noise = single_noise(problem, history)[1]
-    return measured_guardrails(
-        recommendation.guardrails,
-        tuple(g.chance for g in problem.spec.guardrails),
-        found,
-        noise,
-        problem.spec.verification.confidence,
-    )
-
-
 def _domains(
     problem: SearchProblem, recommendation: Recommendation, mixture: Mixture
 ) -> tuple[DomainShare, ...]:
@@ -240,14 +235,11 @@ def _domains(
 
 
 def _measured_objective(
-    problem: SearchProblem, history: History, mixture: Mixture
+    problem: SearchProblem, history: History, mixture: Mixture, noise: float | None
 ) -> Interval | None:
     values = [problem.objective(o.losses) for o in verified(problem, history, mixture)]
     if not values:
         return None
-    noise = None
-    if len(values) == 1:
-        noise = single_noise(problem, history)[0]
     return mean_interval(values, problem.spec.verification.confidence, noise)
 
 
@@ -256,13 +248,11 @@ def _evaluations(
     history: History,
     recommendation: Recommendation,
     mixture: Mixture,
+    noise: dict[str, float],
 ) -> tuple[EvalReport, ...]:
     level = problem.spec.verification.confidence
     ours = verified(problem, history, mixture)
     theirs = verified(problem, history, problem.baseline)
-    noise: dict[str, float] = {}
-    if 1 in (len(ours), len(theirs)):
-        noise = single_noise(problem, history)[1]
 
     def measured(runs: list[Observation], name: str) -> Interval | None:
         values = [o.losses[name].bits_per_byte for o in runs]
@@ -295,9 +285,10 @@ def _useless(rungs: tuple[RungSummary, ...]) -> list[str]:
     ]
 
 
-def _rungs(problem: SearchProblem, history: History, seed: int) -> tuple[RungSummary, ...]:
-    table = Table.build(problem, history)
-    belief = Fits(table).belief
+def _rungs(
+    table: Table, history: History, belief: Belief | None, seed: int
+) -> tuple[RungSummary, ...]:
+    problem = table.problem
     means = [_mean_objectives(problem, history, rung) for rung in range(len(problem.rungs))]
     level = problem.spec.verification.confidence
     summaries = []

@@ -11,9 +11,8 @@ import numpy as np
 from scipy import stats
 
 from cuvee.answer import Interval, PairedDifference, Recommendation
-from cuvee.engine.answer.verification_power import run_noise
+from cuvee.engine.answer.verification_power import Noise
 from cuvee.engine.evidence.table import Table
-from cuvee.engine.surrogates.fitted import Fits
 from cuvee.errors import EngineError
 from cuvee.mixture import Mixture
 from cuvee.records import History, Observation, Prediction, Proposal, SearchProblem
@@ -91,31 +90,30 @@ def verified(problem: SearchProblem, history: History, mixture: Mixture) -> list
     return [found[seed] for seed in sorted(found)]
 
 
-def single_noise(problem: SearchProblem, history: History) -> tuple[float, dict[str, float]]:
+def single_noise(
+    table: Table, history: History, known: Noise | None
+) -> tuple[float | None, dict[str, float]]:
     """Noise of one target run, of the objective and per set, where a mean rests on one run.
 
-    From repeats and the surrogate's residuals; where the search left neither, from the held-out
-    text alone, which leaves out the seed and so is the least that it can be.
+    As the search tells it; where it does not, from the held-out text alone, which leaves out the
+    seed and so is the least that it can be. Nothing without a run at the target.
+
+    Args:
+        table: The search.
+        history: Every run, verification included.
+        known: ``run_noise`` of the search.
     """
-    found = _search_noise(problem, history)
-    if found is not None:
-        return found
-    first = next(o for o in history.observations if o.rung == problem.target)
+    if known is not None:
+        return known.objective, dict(zip(table.eval_sets, known.sets.tolist(), strict=True))
+    problem = table.problem
+    first = next((o for o in history.observations if o.rung == problem.target), None)
+    if first is None:
+        return None, {}
     by_set = {name: loss.bits_per_byte_se for name, loss in first.losses.items()}
     each = np.array([by_set[e] for e in problem.eval_sets])
     weighted = float(np.linalg.norm(np.array(problem.weights) * each))
     worst = problem.spec.objective.reference is not None
     return float(each.max()) if worst else weighted, by_set
-
-
-def _search_noise(
-    problem: SearchProblem, history: History
-) -> tuple[float, dict[str, float]] | None:
-    table = Table.build(problem, history)
-    noise = run_noise(table, Fits(table).belief)
-    if noise is None:
-        return None
-    return noise.objective, dict(zip(table.eval_sets, noise.sets.tolist(), strict=True))
 
 
 def mean_interval(values: list[float], confidence: float, noise: float | None) -> Interval:
@@ -147,7 +145,10 @@ def increases(problem: SearchProblem, history: History, mixture: Mixture) -> dic
 
 
 def differences(
-    problem: SearchProblem, history: History, recommendation: Recommendation
+    problem: SearchProblem,
+    history: History,
+    recommendation: Recommendation,
+    known: Noise | None,
 ) -> tuple[PairedDifference, ...]:
     """What the pairs show, per requested reference that has at least one complete pair.
 
@@ -157,6 +158,12 @@ def differences(
 
     Where the search measured no noise either, a single pair shows nothing and is left out. A
     reference that is the recommended mixture itself has no difference to show.
+
+    Args:
+        problem: What was searched.
+        history: Every run, verification included.
+        recommendation: What was verified.
+        known: ``run_noise`` of the search.
     """
     if recommendation.mixture is None:
         return ()
@@ -174,10 +181,9 @@ def differences(
         values = [theirs[s] - ours[s] for s in seeds]
         noise = None
         if len(seeds) == 1:
-            known = _search_noise(problem, history)
             if known is None:
                 continue  # one pair, and no idea how much a pair varies: it shows nothing
-            noise = known[0] * np.sqrt(2)
+            noise = known.objective * np.sqrt(2)
         mean, se, freedom = _mean(values, noise)
         found.append(
             PairedDifference(
