@@ -15,7 +15,6 @@ from cuvee.answer import Report, SetFit
 from cuvee.cli.words import (
     bits,
     called,
-    chance_words,
     change,
     change_half,
     counted,
@@ -24,6 +23,7 @@ from cuvee.cli.words import (
     plus_minus,
 )
 from cuvee.mixture import Mixture
+from cuvee.wording import chance_words
 
 __all__ = [
     "bridge_lines",

@@ -18,7 +18,6 @@ from cuvee.cli import evidence
 from cuvee.cli.words import (
     bits,
     called,
-    chance_words,
     counted,
     duration,
     gain,
@@ -27,6 +26,7 @@ from cuvee.cli.words import (
     plus_minus,
     range_of,
 )
+from cuvee.wording import chance_words
 
 __all__ = ["gain_lines", "report_view", "share_table"]
 

@@ -14,7 +14,6 @@ __all__ = [
     "ago",
     "bits",
     "called",
-    "chance_words",
     "change",
     "change_half",
     "counted",
@@ -79,15 +78,6 @@ def change(value: float) -> str:
 def change_half(interval: Interval) -> str:
     """``+0.0112 ±0.0102``: a difference with the half width of its interval."""
     return f"{change(interval.mean)} ±{(interval.high - interval.low) / 2:.4f}"
-
-
-def chance_words(chance: float) -> str:
-    """A probability; never a flat 100% or 0%, which no finite number of runs shows."""
-    if chance > 0.999:
-        return "over 99.9%"
-    if chance < 0.001:
-        return "under 0.1%"
-    return percent(chance)
 
 
 def called(reference: str) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from cuvee.answer import Interval
 from cuvee.mixture import Mixture
+from cuvee.wording import chance_words
 
 __all__ = [
     "bits",
@@ -91,12 +92,10 @@ def percent(share: float | None, decimals: int = 1) -> str:
 
 
 def chance(probability: float | None) -> str:
-    """A probability; never a flat 100 % or 0 %, which no finite number of runs shows."""
+    """A probability in the words of every report, set as this page sets per cent."""
     if probability is None or not math.isfinite(probability):
         return _MISSING
-    if probability > 0.9995:
-        return "> 99.9 %"
-    return "< 0.1 %" if probability < 0.0005 else f"{probability * 100:.1f} %"
+    return chance_words(probability).replace("%", " %")
 
 
 def share_interval(interval: Interval) -> str:

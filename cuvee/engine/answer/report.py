@@ -28,6 +28,7 @@ from cuvee.engine.surrogates.belief import Belief
 from cuvee.engine.surrogates.fitted import Fits
 from cuvee.mixture import Mixture
 from cuvee.records import History, Observation, SearchProblem
+from cuvee.wording import chance_words
 
 __all__ = ["build_report"]
 
@@ -142,7 +143,7 @@ def _verdict(
         return (
             f"Recommended mixture is predicted to beat {_called(label)} by {gain.mean:.3f} "
             f"bits per byte ({level} {gain.low:.3f} to {gain.high:.3f}, chance "
-            f"{recommendation.chance_of_beating[label]:.3f}). It has not been verified."
+            f"{chance_words(recommendation.chance_of_beating[label])}). It has not been verified."
         )
     return " ".join(_sentence(pair, level) for pair in shown)
 
@@ -154,7 +155,7 @@ def _called(reference: str) -> str:
 def _sentence(pair: PairedDifference, level: str) -> str:
     value, reference = pair.difference, _called(pair.reference)
     runs = f"{len(pair.pairs)} paired run{'s' if len(pair.pairs) > 1 else ''}"
-    figures = f"{level} {value.low:.3f} to {value.high:.3f}, chance {pair.chance:.3f}"
+    figures = f"{level} {value.low:.3f} to {value.high:.3f}, chance {chance_words(pair.chance)}"
     if value.low > 0:
         return (
             f"Recommended mixture beats {reference} by {value.mean:.3f} bits per byte "

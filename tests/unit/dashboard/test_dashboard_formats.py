@@ -54,7 +54,7 @@ def test_certainty_is_not_made_by_rounding(share: float | None, words: str) -> N
 
 @pytest.mark.parametrize(
     ("probability", "words"),
-    [(1.0, "> 99.9 %"), (0.9985, "99.9 %"), (0.5, "50.0 %"), (0.0, "< 0.1 %"), (None, "–")],
+    [(1.0, "over 99.9 %"), (0.9985, "99.9 %"), (0.5, "50.0 %"), (0.0, "under 0.1 %"), (None, "–")],
 )
 def test_no_chance_is_certain(probability: float | None, words: str) -> None:
     assert formats.chance(probability) == words

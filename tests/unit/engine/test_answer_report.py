@@ -219,6 +219,26 @@ class TestReport:
         assert report.domains[0].cap == 0.1
         assert report.domains[0].epochs == pytest.approx(0.1 * 1e9 / world.tokens[0])
 
+    def test_no_chance_in_a_verdict_is_certain(self) -> None:
+        world = world_of()
+        problem = world.problem((4, 8))
+        unsure = Interval(mean=1.0, low=0.9, high=1.1)
+        answer = Recommendation(
+            mixture=problem.uniform,
+            predicted=dict.fromkeys(problem.eval_sets, unsure),
+            gain={"baseline": unsure},
+            chance_of_beating={"baseline": 0.9999},
+        )
+        predicted = report_of(problem, History(), answer)
+        assert "chance over 99.9%). It has not been verified" in predicted.verdict
+        history = with_losses(
+            verify(world, problem, History(), answer),
+            lambda o, _, loss: {
+                "nats": loss.bytes * (1 if o.label == "recommended" else 2) * (1 + 1e-12 * o.seed)
+            },
+        )
+        assert ", chance over 99.9%), verified" in report_of(problem, history, answer).verdict
+
     @pytest.mark.parametrize(
         ("shift", "words"),
         [(0.0, "is the baseline itself: nothing better"), (0.5, "does worse than the baseline")],
