@@ -55,8 +55,8 @@ class _Likelihood(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         factor, weights = ctx.saved_tensors
-        inverse = torch.cholesky_inverse(factor)
-        return 0.5 * gradient[..., None, None] * (inverse - weights * weights.mT), None
+        outer = torch.cholesky_inverse(factor).baddbmm_(weights, weights.mT, alpha=-1.0)
+        return outer.mul_(0.5 * gradient[..., None, None]), None
 
 
 def negative_log_likelihood(covariance: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Loo, Model, Runs, Surrogate
 from cuvee.engine.surrogates.features import Features
 from cuvee.engine.surrogates.marginal import cholesky, minimize, negative_log_likelihood
+from cuvee.engine.surrogates.rung_covariance import RunCovariance
 from cuvee.engine.surrogates.rung_kernel import Levels, RungKernel
 from cuvee.errors import EngineError
 
@@ -226,7 +227,7 @@ def _conditioned(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cholesky factors of the runs' covariance, and its inverse times the losses."""
     with torch.no_grad():
-        factor = cholesky(_covariance(kernel, inputs, known))
+        factor = cholesky(RunCovariance(kernel, inputs, known + _JITTER)())
         return factor, torch.cholesky_solve(y[..., None], factor)[..., 0]
 
 
@@ -239,13 +240,6 @@ def _inputs(p: Array, law: Array | None, level: npt.NDArray[np.intp]) -> torch.T
     sets = len(values)
     every = shares.expand(sets, -1, -1), values, levels.expand(sets, -1, -1)
     return torch.cat(every, dim=2)
-
-
-def _covariance(kernel: RungKernel, inputs: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Covariance of measurements: the losses', the noise of the level and the known variance."""
-    levels = inputs[..., -1].reshape(-1, inputs.shape[-2])[0].long()
-    diagonal = kernel.noise[:, levels] + known + _JITTER
-    return torch.as_tensor(kernel.forward(inputs, inputs) + torch.diag_embed(diagonal))
 
 
 def _summit(
@@ -290,11 +284,12 @@ def _climb(
     tell has unit curvature there, and few steps suffice.
     """
     prior = kernel.theta_prior
+    covariance = RunCovariance(kernel, inputs, known + _JITTER)
     root = torch.linalg.cholesky(prior.covariance_matrix)
 
     def value_and_gradient(z: Array) -> tuple[Array, Array]:
         kernel.theta.data = prior.loc + torch.from_numpy(z) @ root.mT
-        loss = negative_log_likelihood(_covariance(kernel, inputs, known), y)
+        loss = negative_log_likelihood(covariance(), y)
         (gradient,) = torch.autograd.grad(loss.sum(), kernel.theta)
         value = loss.detach().numpy() + 0.5 * np.sum(z * z, axis=1)
         return value, np.asarray((gradient @ root).numpy() + z)

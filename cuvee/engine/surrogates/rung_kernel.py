@@ -25,9 +25,11 @@ from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.features import Features
 from cuvee.engine.surrogates.marginal import matern
 
-__all__ = ["Levels", "RungKernel"]
+__all__ = ["INTERCEPT", "Levels", "RungKernel"]
 
-_INTERCEPT = 100.0  # prior variance of an intercept, in units of the lowest rung's variance
+INTERCEPT = 100.0
+"""Prior variance of an intercept, in units of the lowest rung's variance."""
+
 _GLOBAL = 4  # hyperparameters that neither belong to a domain nor to a level
 
 
@@ -106,6 +108,11 @@ class RungKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         return torch.as_tensor(self.theta[:, self.domains + 1].exp())
 
     @property
+    def wider(self) -> torch.Tensor:
+        """Logarithm ``c`` of how much wider a level's own part is, shape ``(E,)``."""
+        return torch.as_tensor(self.theta[:, self.domains + 2])
+
+    @property
     def trust(self) -> torch.Tensor:
         """Variance of the law's weight, shape ``(E,)``."""
         return torch.as_tensor(self.theta[:, self.domains + 3].exp())
@@ -135,7 +142,7 @@ class RungKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
     ) -> torch.Tensor:
         """Covariances, shape ``(E, n, k)``, or ``(E, n)`` of matching rows with ``diag``."""
         slope, scale, own = self.slope, self.scale, self.discrepancy
-        narrow = (-2.0 * self.theta[:, self.domains + 2]).exp()
+        narrow = (-2.0 * self.wider).exp()
         left, right = _level(x1), _level(x2)
         a = self._scaled(x1)
         b = a if x2 is x1 else self._scaled(x2)
@@ -145,7 +152,7 @@ class RungKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
             same = (left == right).to(scale.dtype)
             total = matern(squares) + same * own[:, left] * matern(squares * narrow[:, None])
             total = scale[:, None] * total + law[0] * law[1]
-            return slope[:, left] * slope[:, right] * total + _INTERCEPT * same
+            return slope[:, left] * slope[:, right] * total + INTERCEPT * same
         squares = (a**2).sum(-1)[:, :, None] + (b**2).sum(-1)[:, None, :] - 2.0 * a @ b.mT
         total = matern(squares)
         every = torch.arange(len(a))[:, None, None]
@@ -158,7 +165,7 @@ class RungKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         total = scale[:, None, None] * total + law[0][:, :, None] * law[1][:, None, :]
         outer = slope[:, left][:, :, None] * slope[:, right][:, None, :]
         same = (left[:, None] == right[None, :]).to(scale.dtype)
-        return torch.as_tensor(total * outer + _INTERCEPT * same)
+        return torch.as_tensor(total * outer + INTERCEPT * same)
 
     def _scaled(self, x: torch.Tensor) -> torch.Tensor:
         return self.features(x[..., : self.domains], self.exponent) / self.length[:, None, :]
