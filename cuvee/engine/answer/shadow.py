@@ -8,16 +8,19 @@ the deviation that the posterior gives this difference. By the envelope theorem 
 multiplier of the mean objective times the step, up to second order; and its deviation is that of
 the multiplier, for moving both optima with a draw changes a draw's difference only to second order.
 
-The cap is moved by what 10^9 tokens add, but no farther than a quarter of itself and no less than
-0.02: no run has been there, and a surrogate knows the slope at the edge of its runs and not much
-more. Prices of moves that short are scaled to 10^9 tokens, which overstates the worth of the last
-of them: returns diminish.
+The cap is moved by what 10^9 tokens add, where that is between a quarter of the cap and 0.02; else
+by about the nearer of the two. No run has been beyond the cap, and a surrogate knows the slope at
+the edge of its runs and not much more; and a move that is much shorter shows no gain that could be
+read. So a corpus of megatokens is priced by the megatoken and one of teratokens by many billions,
+in round numbers. Prices of other moves are scaled to 10^9 tokens, which for short ones overstates
+the worth of the last tokens: returns diminish.
 
 More supply forces nothing, so a price is never negative, and neither are its ends.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -35,8 +38,8 @@ __all__ = ["BILLION", "shadow_prices"]
 BILLION = 10**9
 
 _AT_CAP = 1e-4  # a share this near its cap is held by it
-_LEAST_MOVE = 0.02
-_MOVE = 0.25  # of the cap
+_MOVES = (0.02, 0.25)  # of the whole, of the cap
+_SLACK = 1e-9  # of a number of tokens, for 10^9 is to stay itself
 _ROUNDS = 2
 _ALONG = np.array([1.0, 0.6, 0.3, 0.1])
 
@@ -72,7 +75,7 @@ def shadow_prices(
                 cap=cap.share,
                 binding=True,
                 gain_per_billion=_interval(gain, cap.scale),
-                tokens=min(BILLION, round(cap.move / cap.per_token)),
+                tokens=cap.tokens,
                 gain=_interval(gain, 1.0),
             )
     nothing = Interval(mean=0.0, low=0.0, high=0.0)
@@ -84,7 +87,7 @@ def shadow_prices(
                 cap=cap.share,
                 binding=False,
                 gain_per_billion=nothing,
-                tokens=BILLION,
+                tokens=cap.tokens,
                 gain=nothing,
             ),
         )
@@ -94,13 +97,13 @@ def shadow_prices(
 
 @dataclass(frozen=True)
 class _Cap:
-    """A supply that caps a share: how far it is moved, and what a token moves it."""
+    """A supply that caps a share: how far it is moved, and how many tokens do that."""
 
     name: str
     column: int
     share: float
     move: float
-    per_token: float
+    tokens: int
     scale: float  # from the move's gain to that of 10^9 tokens
 
 
@@ -116,10 +119,22 @@ def _caps(table: Table) -> Iterator[_Cap]:
         share = per_token * tokens
         if share >= most:
             continue  # its bound holds it, or nothing
-        move = min(BILLION * per_token, max(_MOVE * share, _LEAST_MOVE), most - share)
-        # A bound that stops the cap stops the worth of further tokens too.
-        scale = 1.0 if share + move >= most else BILLION * per_token / move
-        yield _Cap(name, table.domains.index(name), share, move, per_token, scale)
+        low, high = sorted((_MOVES[0], _MOVES[1] * share))
+        added = _round(min(max(BILLION, low / per_token), high / per_token))
+        move, scale = added * per_token, BILLION / added
+        if share + move >= most:
+            # A bound that stops the cap stops the worth of further tokens too.
+            move = most - share
+            added = max(1, round(move / per_token))
+            scale = min(1.0, BILLION / added)
+        yield _Cap(name, table.domains.index(name), share, move, added, scale)
+
+
+def _round(tokens: float) -> int:
+    """The greatest of 1, 2, 5, 10, 20, ... that is no greater; 1 for less than 1."""
+    most = max(tokens, 1.0) * (1 + _SLACK)
+    power: int = 10 ** math.floor(math.log10(most))
+    return max(factor * power for factor in (1, 2, 5) if factor * power <= most)
 
 
 def _moved(belief: Belief, region: Region, optima: Optima, caps: list[_Cap]) -> Array:

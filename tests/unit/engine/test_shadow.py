@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from quadratic_world import QuadraticModel, QuadraticWorld
 
 from cuvee.answer import ShadowPrice
-from cuvee.engine.answer.shadow import BILLION, shadow_prices
+from cuvee.engine.answer.shadow import BILLION, _round, shadow_prices
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import power_world
 from cuvee.engine.space.optima import Optima, descend, draw_optima, gather
@@ -22,15 +24,20 @@ LENGTH = 100 * BILLION
 
 
 def searched(
-    seed: int, m: int = 5, runs: int = 20, bounds: dict[str, Bound] | None = None, **fixed: float
+    seed: int,
+    m: int = 5,
+    runs: int = 20,
+    bounds: dict[str, Bound] | None = None,
+    length: int = LENGTH,
+    **fixed: float,
 ) -> tuple[Table, Belief, QuadraticModel, Optima]:
     """Domains d0 and d1 have supply for a share of 0.1 in 4 epochs, the others for all."""
     rng = np.random.default_rng(seed)
     world = power_world(rng, m, noise=(0.0, 0.01))
-    scarce = LENGTH // 40
-    tokens = tuple(scarce + j if j < 2 else LENGTH for j in range(m))
+    scarce = length // 40
+    tokens = tuple(scarce + j if j < 2 else length for j in range(m))
     problem = replace(world, tokens=tokens).problem(
-        (4, 4), constraints=Constraints(target_tokens=LENGTH, bounds=bounds or {})
+        (4, 4), constraints=Constraints(target_tokens=length, bounds=bounds or {})
     )
     table = Table.build(problem, History())
     quadratic = QuadraticWorld.draw(rng, m, m, **fixed)
@@ -55,10 +62,43 @@ def realised(table: Table, model: QuadraticModel, price: ShadowPrice) -> float:
     """What the tokens of a price gain in truth, when the optimum is found again."""
     assert price.tokens is not None
     upper = np.array(table.region.upper)
-    upper[table.domains.index(price.domain)] += 4 * price.tokens / LENGTH
+    length = table.problem.spec.constraints.target_tokens
+    assert length is not None
+    upper[table.domains.index(price.domain)] += 4 * price.tokens / length
     return least(table, model, table.region) - least(
         table, model, replace(table.region, upper=upper)
     )
+
+
+@pytest.mark.parametrize(
+    ("length", "tokens"),
+    [
+        (2_000_000, 10_000),
+        (40 * BILLION, BILLION // 5),
+        (160 * BILLION, BILLION),
+        (15_000 * BILLION, 50 * BILLION),
+    ],
+)
+def test_a_price_is_for_as_many_tokens_as_can_be_read(length: int, tokens: int) -> None:
+    table, belief, model, optima = searched(0, noise=1e-4, runs=60, length=length)
+    prices = shadow_prices(table, belief, table.region, optima.best, optima, 0.9)
+    assert [(p.domain, p.tokens) for p in prices] == [("d0", tokens), ("d1", tokens)]
+    assert any(p.binding for p in prices)
+    for price in (p for p in prices if p.binding):
+        assert price.gain is not None
+        assert 0.01 <= 4 * tokens / length <= 0.025, "a move that shows, and not a far one"
+        assert price.gain.mean == pytest.approx(realised(table, model, price), rel=0.02, abs=2e-6)
+        assert price.gain_per_billion.high == pytest.approx(
+            price.gain.high * BILLION / tokens, rel=1e-9
+        )
+
+
+@given(st.floats(0, 1e16))
+def test_numbers_of_tokens_are_round_and_near(tokens: float) -> None:
+    found = _round(tokens)
+    assert str(found).rstrip("0") in ("1", "2", "5")
+    assert tokens < 1 or tokens / 2.5 <= found <= tokens * (1 + 1e-8)
+    assert _round(BILLION) == BILLION
 
 
 @pytest.mark.parametrize("seed", range(5))
