@@ -1,8 +1,16 @@
-"""How chances are worded, wherever they are said: in a verdict, a terminal, a page."""
+"""What is said of numbers in the same words everywhere: in a verdict, a terminal, a page."""
 
 from __future__ import annotations
 
-__all__ = ["chance_words"]
+import math
+
+from cuvee.answer import ShadowPrice
+
+__all__ = ["billion_words", "chance_words", "decimals"]
+
+_BILLION = 10**9
+_FARTHEST = 10
+"""How many times what was tried a price is stretched to a billion tokens: returns diminish."""
 
 
 def chance_words(chance: float) -> str:
@@ -15,3 +23,31 @@ def chance_words(chance: float) -> str:
     if chance < 0.001:
         return "under 0.1%"
     return f"{100 * chance:.1f}%"
+
+
+def billion_words(price: ShadowPrice, gain: str) -> str:
+    """What a billion more tokens would be worth, where ``price.gain`` is for another number.
+
+    Args:
+        price: Of a cap.
+        gain: ``price.gain_per_billion`` as the reader is used to see a change.
+
+    Returns:
+        Words that stand beside the price; empty where it is for a billion.
+    """
+    if price.gain is None or price.tokens in (None, _BILLION):
+        return ""
+    if price.tokens > _BILLION:
+        return f"{gain} for each billion"
+    if price.gain == price.gain_per_billion:
+        return "more would not be used"
+    if price.tokens * _FARTHEST < _BILLION:
+        return "a billion is farther than the runs can tell"
+    return f"{gain} at most for a billion"
+
+
+def decimals(value: float) -> int:
+    """Decimals that show two digits of a loss or a difference: four at least, eight at most."""
+    if value == 0 or not math.isfinite(value):
+        return 4
+    return min(8, max(4, 1 - math.floor(math.log10(abs(value)))))

@@ -21,9 +21,10 @@ from cuvee.cli.words import (
     percent,
     plain_table,
     plus_minus,
+    tokens,
 )
 from cuvee.mixture import Mixture
-from cuvee.wording import chance_words
+from cuvee.wording import billion_words, chance_words, decimals
 
 __all__ = [
     "bridge_lines",
@@ -93,21 +94,32 @@ def equivalent_lines(report: Report) -> Iterator[str]:
 
 
 def price_lines(report: Report) -> Iterator[str]:
-    """What more text would be worth of the domains whose shares stand at their caps.
+    """What more text would be worth, of every domain whose share its supply caps.
 
-    A price is for a billion tokens, or for as many as the runs can speak for.
+    Prices are for as many tokens as they say, those of shares at their caps first; a share below
+    its cap has text enough.
     """
     held = sorted(
         (p for p in report.shadow_prices if p.binding), key=lambda p: -p.gain_per_billion.mean
     )
+    level = f"{100 * report.confidence:g}% interval"
     for one in held:
-        gain, many = one.gain_per_billion, "A billion"
-        if one.gain is not None and one.tokens is not None and one.tokens < _BILLION:
-            gain, many = one.gain, f"{one.tokens:,}"
+        gain = one.gain or one.gain_per_billion
+        many = tokens(one.tokens or _BILLION)
+        worth = change(-one.gain_per_billion.mean, decimals(one.gain_per_billion.mean))
+        beyond = billion_words(one, worth)
         yield (
-            f"{many} more tokens of {one.domain}: {change(-gain.mean)} bits per byte "
-            f"({100 * report.confidence:g}% interval {change(-gain.high)} to {change(-gain.low)})."
+            f"{many[0].upper()}{many[1:]} more tokens of {one.domain}, whose share is at its cap "
+            f"of {percent(one.cap)}: {change(-gain.mean)} bits per byte "
+            f"({level} {change(-gain.high)} to {change(-gain.low)})"
+            f"{f'; {beyond}' if beyond else ''}."
         )
+    free = [f"{p.domain} ({percent(p.cap)})" for p in report.shadow_prices if not p.binding]
+    if free:
+        stand = (
+            "its share is below its cap" if len(free) == 1 else "their shares are below the caps"
+        )
+        yield f"Worth nothing, for {stand} of supply: more of {', '.join(free)}."
 
 
 def front_table(report: Report) -> Table | None:

@@ -23,6 +23,7 @@ __all__ = [
     "plain_table",
     "plus_minus",
     "range_of",
+    "tokens",
 ]
 
 
@@ -69,15 +70,23 @@ def ago(then: datetime, now: datetime) -> str:
     return f"{seconds / 86_400:.0f} days ago"
 
 
-def change(value: float) -> str:
+def change(value: float, decimals: int = 4) -> str:
     """A difference with its sign, to the fourth decimal; nothing has none."""
-    rounded = round(value, 4)
-    return f"{rounded:+.4f}" if rounded else "0.0000"
+    rounded = round(value, decimals)
+    return f"{rounded:+.{decimals}f}" if rounded else f"{0:.{decimals}f}"
 
 
 def change_half(interval: Interval) -> str:
     """``+0.0112 ±0.0102``: a difference with the half width of its interval."""
     return f"{change(interval.mean)} ±{(interval.high - interval.low) / 2:.4f}"
+
+
+def tokens(number: int) -> str:
+    """``a billion``, ``50 billion``, ``62.5 million``, ``10,000``."""
+    for size, name in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):
+        if number >= size:
+            return f"a {name}" if number == size else f"{number / size:.3g} {name}"
+    return f"{number:,}"
 
 
 def called(reference: str) -> str:

@@ -44,12 +44,12 @@ def bits(value: float | None) -> str:
     return _MISSING if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
-def signed(value: float | None) -> str:
+def signed(value: float | None, decimals: int = 4) -> str:
     """A difference in bits per byte with its sign (a true minus, so that columns line up)."""
     if value is None or not math.isfinite(value):
         return _MISSING
-    rounded = round(value, 4)
-    return f"{rounded:+.4f}".replace("-", "−") if rounded else "0.0000"
+    rounded = round(value, decimals)
+    return f"{rounded:+.{decimals}f}".replace("-", "−") if rounded else f"{0:.{decimals}f}"
 
 
 def span(interval: Interval | None) -> str:
@@ -59,16 +59,18 @@ def span(interval: Interval | None) -> str:
     return f"{bits(interval.mean)} [{bits(interval.low)}, {bits(interval.high)}]"
 
 
-def signed_span(interval: Interval | None) -> str:
+def signed_span(interval: Interval | None, decimals: int = 4) -> str:
     """``mean [low, high]`` of a difference in bits per byte."""
     if interval is None:
         return _MISSING
-    return f"{signed(interval.mean)} [{signed(interval.low)}, {signed(interval.high)}]"
+    mean, low, high = (signed(v, decimals) for v in (interval.mean, interval.low, interval.high))
+    return f"{mean} [{low}, {high}]"
 
 
-def signed_fall(interval: Interval) -> str:
+def signed_fall(interval: Interval, decimals: int = 4) -> str:
     """A fall as the change that it is: a gain of 0.012 is written −0.0120."""
-    return signed_span(Interval(mean=-interval.mean, low=-interval.high, high=-interval.low))
+    fall = Interval(mean=-interval.mean, low=-interval.high, high=-interval.low)
+    return signed_span(fall, decimals)
 
 
 def correlation(interval: Interval | None) -> str:

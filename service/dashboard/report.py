@@ -23,6 +23,7 @@ from service.dashboard.sections.gains import PLAN_HEADER, plan_rows
 from service.dashboard.sections.ladder import bridge_sentence
 from service.dashboard.sections.mixtures import named_mixtures
 from service.dashboard.sections.models import LawMatrix, ModelTable
+from service.dashboard.sections.supply import PRICES_HEADER, price_rows, supply_sentence
 from service.dashboard.sections.trust import COVERAGE_HEADER, coverage_rows
 from service.dashboard.templating import environment, static_text
 
@@ -82,6 +83,7 @@ def render_report(report: Report) -> str:
         "figures": report_figures(report),
         "models": ModelTable.build(report.fits),
         "matrix": LawMatrix.build(report.fits),
+        "prices": (PRICES_HEADER, price_rows(report.shadow_prices), supply_sentence(report)),
         "plan": (PLAN_HEADER, plan_rows(report.plan)),
         "coverage": (COVERAGE_HEADER, coverage_rows(report.calibration)),
         "bridges": bridge_sentence(report.bridges),
@@ -113,7 +115,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         ("guardrails", "Guardrails", "guardrails" in figures),
         ("equivalents", "Equals", "equivalents" in figures),
         ("front", "Trade-offs", "front" in figures),
-        ("prices", "Supply", "prices" in figures),
+        ("prices", "Supply", "prices" in figures or context["recipe"]),
         ("trust", "Calibration", {"left_out", "calibration"} & set(figures)),
         ("models", "Models", context["models"]),
         ("law", "Law", context["matrix"]),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cuvee.wording import chance_words
+from cuvee.wording import chance_words, decimals
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,10 @@ def test_no_chance_is_told_as_certain(chance: float) -> None:
     assert not words.startswith(("100", "0.0"))
     said = float(words.removeprefix("over ").removeprefix("under ").removesuffix("%"))
     assert said == pytest.approx(100 * chance, abs=0.1)
+
+
+@given(st.floats(1e-7, 1e3))
+def test_decimals_show_two_digits_of_what_is_small(value: float) -> None:
+    assert 4 <= decimals(value) <= 8
+    assert float(f"{value:.{decimals(value)}f}") == pytest.approx(value, rel=0.05, abs=5e-5)
+    assert value < 1e-6 or float(f"{value:.{decimals(value)}f}") > 0

@@ -33,7 +33,7 @@ from cuvee.engine.space.optima import Optima, slopes
 from cuvee.engine.space.simplex import Array, Region
 from cuvee.engine.surrogates.belief import Belief
 
-__all__ = ["BILLION", "shadow_prices"]
+__all__ = ["BILLION", "round_tokens", "shadow_prices"]
 
 BILLION = 10**9
 
@@ -120,7 +120,7 @@ def _caps(table: Table) -> Iterator[_Cap]:
         if share >= most:
             continue  # its bound holds it, or nothing
         low, high = sorted((_MOVES[0], _MOVES[1] * share))
-        added = _round(min(max(BILLION, low / per_token), high / per_token))
+        added = round_tokens(min(max(BILLION, low / per_token), high / per_token))
         move, scale = added * per_token, BILLION / added
         if share + move >= most:
             # A bound that stops the cap stops the worth of further tokens too.
@@ -130,7 +130,7 @@ def _caps(table: Table) -> Iterator[_Cap]:
         yield _Cap(name, table.domains.index(name), share, move, added, scale)
 
 
-def _round(tokens: float) -> int:
+def round_tokens(tokens: float) -> int:
     """The greatest of 1, 2, 5, 10, 20, ... that is no greater; 1 for less than 1."""
     most = max(tokens, 1.0) * (1 + _SLACK)
     power: int = 10 ** math.floor(math.log10(most))

@@ -8,7 +8,7 @@ import pytest
 from dashboard_samples import a_refusal, a_report, front
 from rich.console import Console
 
-from cuvee.answer import BridgePlan
+from cuvee.answer import BridgePlan, Interval
 from cuvee.cli import evidence
 from cuvee.cli.render import report_view
 
@@ -82,17 +82,34 @@ def test_the_equivalent_set_has_its_ranges_and_examples():
     assert list(evidence.equivalent_lines(a_report(equivalents=None))) == []
 
 
-def test_only_text_that_limits_a_share_has_a_price():
-    assert list(evidence.price_lines(a_report())) == [
-        "195,000 more tokens of math: -0.0119 bits per byte (90% interval -0.0181 to -0.0065)."
+def test_every_cap_of_supply_has_a_price_and_those_that_bind_come_first():
+    held, free = evidence.price_lines(a_report())
+    assert held == (
+        "195,000 more tokens of math, whose share is at its cap of 31.2%: -0.0119 bits per byte "
+        "(90% interval -0.0181 to -0.0065); a billion is farther than the runs can tell."
+    )
+    assert free.startswith("Worth nothing, for their shares are below the caps of supply: more of ")
+    assert "math" not in free
+    assert list(evidence.price_lines(a_report(shadow_prices=()))) == []
+
+
+@pytest.mark.parametrize(
+    ("tokens", "times", "many", "beyond"),
+    [
+        (10**9, 1, "A billion", ""),
+        (2 * 10**8, 5, "200 million", "; -0.0595 at most for a billion"),
+        (5 * 10**10, 0.02, "50 billion", "; -0.00024 for each billion"),
+        (62_500_000, 1, "62.5 million", "; more would not be used"),
+    ],
+)
+def test_a_price_says_how_many_tokens_it_is_for(tokens, times, many, beyond):
+    math = next(p for p in a_report().shadow_prices if p.binding)
+    each = Interval(**{k: times * v for k, v in math.gain.model_dump().items()})
+    price = math.model_copy(update={"tokens": tokens, "gain_per_billion": each})
+    assert list(evidence.price_lines(a_report(shadow_prices=(price,)))) == [
+        f"{many} more tokens of math, whose share is at its cap of 31.2%: -0.0119 bits per byte "
+        f"(90% interval -0.0181 to -0.0065){beyond}."
     ]
-    whole = tuple(
-        p.model_copy(update={"tokens": 10**9, "gain_per_billion": p.gain})
-        for p in a_report().shadow_prices
-    )
-    assert said(evidence.price_lines(a_report(shadow_prices=whole))).startswith(
-        "A billion more tokens of math: -0.0119 bits per byte"
-    )
 
 
 def test_the_front_marks_the_recommendation():

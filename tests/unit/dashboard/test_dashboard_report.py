@@ -90,7 +90,7 @@ def test_parts_without_anything_to_say_are_left_out() -> None:
         fits=tuple(f.model_copy(update={"scores": {}}) for f in a_report().fits),
     )  # fmt: skip
     html = render_report(empty).split("</style>")[1].split('id="report"')[0]
-    for part in ("equivalents", "guardrails", "prices", "models", "doctor", "reuse", "front"):
+    for part in ("equivalents", "guardrails", "models", "doctor", "reuse", "front"):
         assert f'id="{part}"' not in html, part
         assert f'href="#{part}"' not in html, part
     for words in ("rankings together", "The plan of verification", "Intervals of every level"):
@@ -100,9 +100,19 @@ def test_parts_without_anything_to_say_are_left_out() -> None:
 def test_where_no_cap_binds_the_page_says_that_more_text_changes_nothing() -> None:
     loose = tuple(p.model_copy(update={"binding": False}) for p in a_report().shadow_prices)
     said = "more text would not change the recommendation"
-    assert said in render_report(a_report(shadow_prices=loose))
+    html = render_report(a_report(shadow_prices=loose))
+    assert said in html
+    assert html.count("not binding: 0") == len(loose)
     assert said not in render_report(a_report())
-    assert said not in render_report(a_report(shadow_prices=()))
+
+
+def test_without_a_cap_of_supply_the_page_says_why_text_has_no_price() -> None:
+    uncapped = a_report(shadow_prices=())
+    assert "that the mixture is for, supply caps no share" in render_report(uncapped)
+    domains = tuple(d.model_copy(update={"epochs": None}) for d in uncapped.domains)
+    html = render_report(uncapped.model_copy(update={"domains": domains}))
+    assert "constraints.target_tokens), so supply caps no share" in html
+    assert 'id="prices"' not in render_report(a_refusal())
 
 
 def test_every_part_of_the_defended_answer_is_in_the_text() -> None:

@@ -220,12 +220,14 @@ def test_a_price_is_for_as_many_tokens_as_the_runs_can_speak_for() -> None:
     figure = prices_figure(shadow_prices())
     assert figure is not None
     assert figure.caption.startswith(
-        "195 K more tokens of math: −0.0119 [−0.0181, −0.0065] bits per byte."
+        "195 K more tokens of math: −0.0119 [−0.0181, −0.0065] bits per byte (a billion is "
+        "farther than the runs can tell)."
     )
     assert figure.rows[0] == (
         "math", "31.2 %", "yes", "195 K", "−0.0119 [−0.0181, −0.0065]",
-        "farther than runs can tell",
+        "a billion is farther than the runs can tell",
     )  # fmt: skip
+    assert {row[2:] for row in figure.rows[1:]} == {("no", "1 B", "not binding: 0", "")}
     assert figure.data["names"][0] == "math, +195 K"
 
 
@@ -238,15 +240,28 @@ def test_a_price_for_a_billion_is_told_as_the_change_that_it_is() -> None:
     assert figure.caption.startswith(
         "A billion more tokens of math: −0.0120 [−0.0200, −0.0060] bits per byte."
     )
-    assert figure.data["names"][0] == "math"
+    assert figure.data["names"][0] == "math, +1 B"
     half = cheap.model_copy(
         update={"tokens": 500_000_000, "gain": Interval(mean=0.006, low=0.003, high=0.01)}
     )
     figure = prices_figure((half, *others))
     assert figure is not None
     assert figure.caption.startswith(
-        "500 M more tokens of math: −0.0060 [−0.0100, −0.0030] bits per byte, which makes "
-        "−0.0120 [−0.0200, −0.0060] at most for a billion."
+        "500 M more tokens of math: −0.0060 [−0.0100, −0.0030] bits per byte (−0.0120 [−0.0200, "
+        "−0.0060] at most for a billion)."
+    )
+    many = cheap.model_copy(
+        update={
+            "tokens": 50 * 10**9,
+            "gain": Interval(mean=0.0012, low=0.0006, high=0.002),
+            "gain_per_billion": Interval(mean=0.000024, low=0.000012, high=0.00004),
+        }
+    )
+    figure = prices_figure((many, *others))
+    assert figure is not None
+    assert figure.caption.startswith(
+        "50 B more tokens of math: −0.0012 [−0.0020, −0.0006] bits per byte (−0.000024 "
+        "[−0.000040, −0.000012] for each billion)."
     )
 
 

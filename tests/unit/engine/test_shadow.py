@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from quadratic_world import QuadraticModel, QuadraticWorld
 
 from cuvee.answer import ShadowPrice
-from cuvee.engine.answer.shadow import BILLION, _round, shadow_prices
+from cuvee.engine.answer.shadow import BILLION, round_tokens, shadow_prices
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import power_world
 from cuvee.engine.space.optima import Optima, descend, draw_optima, gather
@@ -95,10 +95,10 @@ def test_a_price_is_for_as_many_tokens_as_can_be_read(length: int, tokens: int) 
 
 @given(st.floats(0, 1e16))
 def test_numbers_of_tokens_are_round_and_near(tokens: float) -> None:
-    found = _round(tokens)
+    found = round_tokens(tokens)
     assert str(found).rstrip("0") in ("1", "2", "5")
     assert tokens < 1 or tokens / 2.5 <= found <= tokens * (1 + 1e-8)
-    assert _round(BILLION) == BILLION
+    assert round_tokens(BILLION) == BILLION
 
 
 @pytest.mark.parametrize("seed", range(5))
