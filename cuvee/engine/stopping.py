@@ -12,10 +12,13 @@ import numpy as np
 from scipy import stats
 
 from cuvee.engine.acquisition.guardrails import Guards
+from cuvee.engine.answer.guardrails import hopeless
 from cuvee.engine.answer.verification_power import run_noise
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.goal import Goal
+from cuvee.engine.space import design
 from cuvee.engine.space.optimum import minimise
+from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies import STRATEGIES
 from cuvee.engine.strategies.base import opening, verified
 from cuvee.engine.strategies.multi_fidelity import Prospect
@@ -99,14 +102,16 @@ def _settled_by_belief(table: Table, fits: Fits) -> str | None:
     """Why the next run would not be worth its cost, in words; None while it would.
 
     Asks for ``_LEAST_TARGET`` runs at the target, of which one satisfies constraints and
-    guardrails, for without one there is no answer. A front is settled when each of its parts is,
+    guardrails, for without one there is no answer; or for guardrails that no mixture can be hoped
+    to keep (``hopeless``). A front is settled when each of its parts is,
     and their mean: a part may be unknown where every mean of parts is known.
     """
     if np.sum(table.rung == table.target) < _LEAST_TARGET or (belief := fits.belief) is None:
         return None
     x, _ = verified(table)
-    if len(x) == 0 or not np.any(Guards.of(table).allowed(belief, x)):
-        return None
+    guards = Guards.of(table)
+    if len(x) == 0 or not np.any(guards.allowed(belief, x)):
+        return hopeless(table, guards, belief, _anywhere(table, x))
     reason = _settled(table, belief)
     if reason is None or table.goal.parts is None:
         return reason
@@ -114,6 +119,15 @@ def _settled_by_belief(table: Table, fits: Fits) -> str | None:
         if _settled(replace(table, goal=goal), Belief.of(belief.model, goal)) is None:
             return None
     return f"every part of the front is settled, and their mean is: {reason}"
+
+
+def _anywhere(table: Table, x: Array) -> Array:
+    """Feasible mixtures all over the region and nearest to the baseline, ``x`` among them."""
+    if table.pool is not None:
+        return table.pool[table.target]
+    drawn = design.cloud(table, np.random.default_rng(0), interior=False)
+    safe = table.region.project(table.vector(table.problem.baseline))
+    return np.concatenate([safe[None], x, drawn])
 
 
 def _settled(table: Table, belief: Belief) -> str | None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cuvee.engine.acquisition.guardrails import Guards
 from cuvee.engine.answer.calibration import foresight
 from cuvee.engine.answer.verification_power import Noise, run_noise
 from cuvee.engine.evidence.table import SAME, Table, same
@@ -16,7 +15,7 @@ from cuvee.engine.strategies.base import verified
 from cuvee.engine.surrogates.belief import Belief, ObjectiveLoo
 from cuvee.engine.surrogates.default import LEAST, Chosen
 
-__all__ = ["notes", "refusal", "unheld"]
+__all__ = ["notes", "refusal"]
 
 LEAST_TARGET = 3
 """Different mixtures at the target below which nothing tells how far cheaper rungs, or a law's
@@ -62,25 +61,6 @@ def refusal(table: Table, belief: Belief | None, loo: ObjectiveLoo | None) -> st
             f"guardrails hold ({out}): run it"
         )
     return None
-
-
-def unheld(table: Table, guards: Guards, belief: Belief, among: Array) -> str:
-    """Why the guardrails allow no answer: how near the nearest of the candidates comes."""
-    chances = guards.chances(belief, among)
-    nearest = chances[np.argmax(np.min(chances - guards.chance, axis=1))]
-    said = [
-        f"{table.eval_sets[e]} within {slack:g} bits per byte of the baseline with a chance of "
-        f"{chance:.2f}, not {asked:g}"
-        for e, slack, chance, asked in zip(
-            guards.sets, guards.slack, nearest, guards.chance, strict=True
-        )
-        if chance < asked
-    ]
-    return (
-        f"no mixture holds all guardrails: the nearest keeps {', and '.join(said)}: allow a "
-        "greater max_increase, ask for less chance, relax the constraints, or run more at the "
-        "target"
-    )
 
 
 def notes(

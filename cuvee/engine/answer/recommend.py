@@ -14,12 +14,12 @@ from cuvee.answer import BridgePlan, Diagnosis, Interval, Recommendation, Verifi
 from cuvee.engine import bridges, stopping
 from cuvee.engine.acquisition.guardrails import Guards
 from cuvee.engine.answer.calibration import calibrate
-from cuvee.engine.answer.caveats import notes, refusal, unheld
+from cuvee.engine.answer.caveats import notes, refusal
 from cuvee.engine.answer.contrast import Gap, gap
 from cuvee.engine.answer.equivalents import equivalents
 from cuvee.engine.answer.fit_records import reuse_summaries, set_fits
 from cuvee.engine.answer.front import front
-from cuvee.engine.answer.guardrails import best_that_holds, predicted_guardrails
+from cuvee.engine.answer.guardrails import best_that_holds, predicted_guardrails, unheld
 from cuvee.engine.answer.shadow import shadow_prices
 from cuvee.engine.answer.verification_power import Noise, plan, run_noise
 from cuvee.engine.evidence import doctor

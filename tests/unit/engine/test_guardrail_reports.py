@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,11 @@ from cuvee.answer import GuardrailReport, Interval
 from cuvee.engine.acquisition.guardrails import Guards
 from cuvee.engine.answer.guardrails import (
     best_that_holds,
+    hopeless,
     measured_guardrails,
+    nearest,
     predicted_guardrails,
+    unheld,
 )
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import power_world
@@ -103,6 +107,53 @@ def test_where_the_baseline_is_not_allowed_there_may_be_none() -> None:
     bare /= bare.sum(axis=1, keepdims=True)
     region = replace(table.region, upper=upper)
     assert best_that_holds(replace(table, region=region), guards, belief, bare[0], bare) is None
+
+
+def test_the_nearest_is_no_farther_than_any_candidate() -> None:
+    asked = (Guardrail(eval_set="d0"), Guardrail(eval_set="d1", max_increase=0.01))
+    for seed in range(5):
+        table, guards, belief, _, candidates = guarded(seed, asked, own=4.0)
+        found = nearest(table, guards, belief, candidates)
+        assert table.region.contains(found.p, slack=1e-9)[0]
+        assert found.chance >= guards.all_hold(belief, candidates).max() - 1e-12
+        assert found.chance <= found.chances.min()
+
+
+def test_what_can_hardly_be_kept_is_named_with_what_would_allow_it() -> None:
+    asked = (Guardrail(eval_set="d0"), Guardrail(eval_set="d1", max_increase=9.0))
+    table, guards, belief, _, candidates = guarded(1, asked, own=4.0)
+    assert hopeless(table, guards, belief, guards.baseline[None]) is None
+    j = table.eval_sets.index("d0")
+    upper = np.ones(4)
+    upper[j] = 0.0
+    table = replace(table, region=replace(table.region, upper=upper))
+    bare = table.region.project(candidates)
+    said = hopeless(table, guards, belief, bare)
+    assert said is not None
+    assert "the guardrail on d0 can hardly be kept: the chance is below 0.01 at best" in said
+    assert "d1" not in said
+    refused = unheld(table, guards, belief, bare)
+    assert "keeps d0 within 0 bits per byte of the baseline" in refused
+    assert "more runs will hardly help" in refused
+    raised = re.search(r"that of d0 to ([\d.]+) would allow", refused)
+    assert raised is not None
+    slack = np.where(guards.sets == j, float(raised[1]), guards.slack)
+    eased = replace(guards, slack=slack)
+    assert eased.allowed(belief, nearest(table, guards, belief, bare).p[None])[0]
+
+
+def test_guardrails_that_clash_are_named_together() -> None:
+    table, guards, belief, model, candidates = guarded(3, (Guardrail(eval_set="d0"),), own=4.0)
+    base = guards.baseline[None]
+    # Each set alone may become better than at the baseline, but not both by so much.
+    room = [
+        0.9 * float((model.mean(candidates, 1) - model.mean(base, 1))[:, e].min()) for e in (0, 1)
+    ]
+    both = replace(guards, sets=np.array([0, 1]), slack=np.array(room), chance=np.array([0.9, 0.9]))
+    said = hopeless(table, both, belief, candidates)
+    assert said is not None
+    assert f"the guardrails on {table.eval_sets[0]}, {table.eval_sets[1]} can hardly" in said
+    assert "together" in said
 
 
 def report(chance: float = 0.95, holds: bool = True) -> GuardrailReport:

@@ -1,0 +1,73 @@
+"""When a search stops, and in which words: on histories that were drawn, not searched."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cuvee.engine import recommend, should_stop
+from cuvee.engine.problems import World, power_world
+from cuvee.engine.space.simplex import Region
+from cuvee.mixture import Mixture
+from cuvee.records import History, Proposal, SearchProblem
+from cuvee.spec import Bound, Constraints, Guardrail
+
+
+def a_world(seed: int = 1, m: int = 4, noise: float = 0.01) -> World:
+    return power_world(np.random.default_rng(seed), m, noise=(0.0, noise))
+
+
+def a_job(world: World, runs: tuple[int, ...], **changed: object) -> SearchProblem:
+    spec = world.problem(runs, strategy="multi_fidelity").spec
+    return SearchProblem.build(spec.model_copy(update=changed), world.manifest())
+
+
+def drawn(world: World, problem: SearchProblem, runs: tuple[int, int]) -> History:
+    """References, and feasible mixtures at random, measured at both rungs."""
+    rng = np.random.default_rng(7)
+    region = Region.of(problem.feasible())
+    asked = []
+    for rung, count in enumerate(runs):
+        mixtures = [(problem.baseline, "baseline"), (problem.uniform, "uniform")]
+        mixtures += [
+            (Mixture.from_shares(world.names, p.tolist()), None)
+            for p in region.sample(rng, count - 2)
+        ]
+        asked += [
+            Proposal(mixture=p, rung=rung, seed=i, reason="", label=label)
+            for i, (p, label) in enumerate(mixtures)
+        ]
+    return History(observations=tuple(world.observe(q, f"r{i:03d}") for i, q in enumerate(asked)))
+
+
+BASELINE = {"d0": 0.55, "d1": 0.15, "d2": 0.15, "d3": 0.15}
+
+
+class TestGuardrails:
+    def guarded(self, max_increase: float) -> tuple[World, SearchProblem]:
+        world = a_world()
+        return world, a_job(
+            world,
+            (16, 40),
+            baseline=BASELINE,
+            constraints=Constraints(bounds={"d0": Bound(max=0.05)}),
+            guardrails=(Guardrail(eval_set="d0", max_increase=max_increase),),
+        )
+
+    def test_a_search_for_what_no_mixture_keeps_stops_and_names_the_guardrail(self) -> None:
+        world, problem = self.guarded(0.0)
+        history = drawn(world, problem, (16, 12))
+        decision = should_stop(problem, history)
+        assert decision.stop
+        assert "the guardrail on d0 can hardly be kept" in decision.reason
+        answer = recommend(problem, history, 1)
+        assert answer.mixture is None
+        assert answer.refused is not None
+        assert "keeps d0 within 0 bits per byte of the baseline" in answer.refused
+        assert "Raise max_increase" in answer.refused
+
+    def test_it_goes_on_while_a_mixture_may_keep_it(self) -> None:
+        world, problem = self.guarded(
+            0.24
+        )  # the least increase is 0.25, which twelve runs do not tell
+        decision = should_stop(problem, drawn(world, problem, (16, 12)))
+        assert not decision.stop
