@@ -9,6 +9,7 @@ import argparse
 import base64
 import hashlib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from service.dashboard.templating import environment, static_text
 
 __all__ = ["render_report", "report_csp"]
 
-
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./\w+\.js";\n', re.MULTILINE)
 _COLOURS = 8
 """Domains that have a colour of their own."""
 
@@ -44,8 +45,8 @@ def _scripts() -> tuple[str, str]:
     """The chart library, and our module with its one call."""
     library = static_text("vendor/echarts.min.js")
     # As one module: a self-contained page has no second file to import.
-    charts = static_text("charts.js").replace('import { KINDS } from "./plots.js";\n', "")
-    return library, f"{static_text('plots.js')}\n{charts}\ndrawAll(document);\n"
+    parts = [_IMPORT.sub("", static_text(f"{name}.js")) for name in ("axes", "plots", "charts")]
+    return library, "\n".join([*parts, "drawAll(document);\n"])
 
 
 @cache
@@ -111,6 +112,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         ("missing", "What is missing", report.refused),
         ("recipe", "Shares", context["recipe"]),
         ("gain", "Gain", "gains" in figures),
+        ("verification", "Pairs", "verification" in figures),
         ("losses", "Losses", "losses" in figures),
         ("guardrails", "Guardrails", "guardrails" in figures),
         ("equivalents", "Equals", "equivalents" in figures),

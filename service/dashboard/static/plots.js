@@ -1,76 +1,9 @@
 // What each kind of chart looks like: functions from its JSON data and the colours of the theme to
 // an option of Apache ECharts. SVG, rich-text tooltips: no inline style is needed.
 
-const narrow = () => window.innerWidth < 560;
-
-const SHAPES = ["circle", "rect", "triangle", "diamond"];
-const DASHES = ["solid", "dashed", "dotted"];
-const bits = (value) => value.toFixed(4);
-
-function seconds(value) {
-  if (value < 100) return `${+value.toFixed(1)} s`;
-  if (value < 6000) return `${+(value / 60).toFixed(1)} min`;
-  return `${+(value / 3600).toFixed(1)} h`;
-}
-
-function tokens(value) {
-  for (const [scale, unit] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "K"]]) {
-    if (value >= scale) return `${+(value / scale).toPrecision(3)} ${unit}`;
-  }
-  return `${value}`;
-}
-
-/** A shape of its own for each of eight series: four filled, four hollow. */
-function marker(i, t) {
-  return { symbol: SHAPES[i % 4], color: t.hues[i % 8], itemStyle: i % 8 < 4 ? { opacity: 0.85 } : hollow(t.hues[i % 8], t) };
-}
-
-function hollow(color, t) {
-  return { color: t.surface, borderColor: color, borderWidth: 2, opacity: 1 };
-}
-
-/** What all charts share; `names` are those of the legend, which may need several lines. */
-function base(t, names = []) {
-  const letters = names.reduce((sum, name) => sum + name.length * 6.6 + 32, 0);
-  const lines = Math.ceil(letters / Math.min(480, window.innerWidth - 70));
-  return {
-    animation: false,
-    textStyle: { fontFamily: t.sans, color: t.ink },
-    tooltip: {
-      renderMode: "richText", confine: true, backgroundColor: t.surface, borderColor: t.line,
-      textStyle: { color: t.ink, fontSize: 12 },
-    },
-    legend: {
-      top: 0, left: 0, padding: [2, 0], itemHeight: 9, itemWidth: 14, itemGap: 12,
-      data: names, textStyle: { color: t.muted, fontSize: 12 },
-    },
-    grid: {
-      left: 4, right: 18, top: 12 + 22 * lines, bottom: 4,
-      outerBoundsMode: "same", outerBoundsContain: "all",
-    },
-  };
-}
-
-function valueAxis(t, name, extra = {}) {
-  return {
-    type: "value", scale: true, name, nameLocation: "middle", nameGap: 28,
-    nameTextStyle: { color: t.muted, fontSize: 12 },
-    axisLine: { show: true, lineStyle: { color: t.line } },
-    axisTick: { show: false }, splitNumber: narrow() ? 3 : 5,
-    axisLabel: { color: t.muted, fontSize: 11, hideOverlap: true },
-    splitLine: { lineStyle: { color: t.line, type: [2, 4] } },
-    ...extra,
-  };
-}
-
-function categoryAxis(t, names) {
-  return {
-    type: "category", data: names, inverse: true, axisTick: { show: false },
-    axisLine: { lineStyle: { color: t.line } },
-    axisLabel: { color: t.ink, fontSize: 12, interval: 0, overflow: "truncate", width: narrow() ? 108 : 130 },
-    splitLine: { show: false },
-  };
-}
+import {
+  DASHES, FORMS, base, bits, categoryAxis, hollow, key, marker, seconds, tick, tokens, valueAxis,
+} from "./axes.js";
 
 /** Best so far, in steps, over the runs that were measured and the references. */
 function search(data, t) {
@@ -147,9 +80,12 @@ function lines(data, t) {
 function pairs(data, t) {
   const several = new Set(data.rows.map((r) => r.reference)).size > 1;
   const names = data.rows.map((r) => (several ? `${r.reference}, pair ${r.pair}` : `pair ${r.pair}`));
+  const ends = data.rows.flatMap((r) => [r.from, r.to]);
   return {
     ...base(t, ["reference", "recommended"]),
-    xAxis: valueAxis(t, "bits per byte, lower is better"),
+    xAxis: valueAxis(t, "bits per byte, lower is better", {
+      axisLabel: { color: t.muted, fontSize: 11, formatter: tick("bits", Math.max(...ends) - Math.min(...ends)), hideOverlap: true },
+    }),
     yAxis: categoryAxis(t, names),
     series: [
       {
@@ -173,20 +109,6 @@ function dots(name, values, itemStyle, symbol, names) {
     name, type: "scatter", data: values, itemStyle, symbol, symbolSize: 11, z: 3,
     tooltip: { formatter: (p) => `${names[p.value[1]]}\n${name}: ${bits(p.value[0])}` },
   };
-}
-
-const FORMS = {
-  bits: (v) => v.toFixed(4),
-  signed: (v) => `${v < 0 ? "\u2212" : v > 0 ? "+" : ""}${Math.abs(v).toFixed(4)}`,
-  percent: (v) => `${+(v * 100).toFixed(1)} %`,
-  number: (v) => `${+v.toPrecision(3)}`,
-};
-
-/** Labels of an axis: as few decimals as its reach needs. */
-function tick(form, reach) {
-  if (form === "percent" || form === "number") return FORMS[form];
-  const decimals = Math.min(5, Math.max(2, 1 - Math.floor(Math.log10((reach || 1) / 5))));
-  return (v) => `${form === "signed" && v > 0 ? "+" : v < 0 ? "\u2212" : ""}${Math.abs(v).toFixed(decimals)}`;
 }
 
 /** A row for each name; in it bands, symbols with their intervals, and upright ticks. */
@@ -221,17 +143,6 @@ function rows(data, t) {
     yAxis: categoryAxis(t, names),
     series,
   };
-}
-
-/** What a series looks like, small. */
-function key(one, t) {
-  const color = t[one.tone];
-  const icon = { band: "roundRect", square: "rect", tick: "path://M4,0h2v10h-2z" }[one.look] ?? "circle";
-  const itemStyle = {
-    band: { color, opacity: 0.35 }, hollow: { ...hollow(color, t), borderWidth: 1.5 },
-    square: { ...hollow(color, t), borderWidth: 1.5 },
-  }[one.look] ?? { color, opacity: 1 };
-  return { name: one.name, icon, itemStyle };
 }
 
 function marks(one, t, names, form) {

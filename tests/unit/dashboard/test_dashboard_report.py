@@ -106,6 +106,13 @@ def test_where_no_cap_binds_the_page_says_that_more_text_changes_nothing() -> No
     assert said not in render_report(a_report())
 
 
+def test_the_script_is_one_module_that_imports_nothing() -> None:
+    script = render_report(a_report()).rsplit('<script type="module">', 1)[1]
+    assert "import {" not in script
+    assert script.count("export const KINDS") == 1
+    assert script.rstrip().split("</script>")[0].rstrip().endswith("drawAll(document);")
+
+
 def test_without_a_cap_of_supply_the_page_says_why_text_has_no_price() -> None:
     uncapped = a_report(shadow_prices=())
     assert "that the mixture is for, supply caps no share" in render_report(uncapped)

@@ -46,7 +46,7 @@ def test_pages_refer_only_to_files_that_are_there() -> None:
     for template in (DASHBOARD / "templates").glob("*.html"):
         for name in re.findall(r"\{\{ static \}\}/([\w./-]+)", template.read_text()):
             assert name in static_files(), f"{template.name} wants {name}"
-    for name in ("live.js", "charts.js", "plots.js"):
+    for name in ("live.js", "charts.js", "plots.js", "axes.js"):
         source = static_files()[name].data.decode()
         for imported in re.findall(r'from "\./([\w.]+)"', source):
             assert imported in static_files()
