@@ -10,7 +10,7 @@ import numpy as np
 from cuvee.engine.propose import answer_mixture, propose
 from cuvee.engine.space.simplex import Array
 from cuvee.mixture import Mixture
-from cuvee.records import History, Observation, Proposal, SearchProblem
+from cuvee.records import EarlierRun, History, Observation, PendingRun, Proposal, SearchProblem
 
 __all__ = ["Answer", "spend"]
 
@@ -41,6 +41,7 @@ def spend(
     seed: int,
     buy: Callable[[Proposal, str], Observation],
     pool: Sequence[Array] | None = None,
+    earlier: tuple[EarlierRun, ...] = (),
 ) -> Iterator[Answer]:
     """Search until the last budget is spent, and answer at each.
 
@@ -53,9 +54,10 @@ def spend(
         seed: The job's seed.
         buy: Gives what a proposed run measures, under a run id.
         pool: As in ``propose``.
+        earlier: Runs of earlier jobs, where the search starts warm.
     """
     left = list(budgets)
-    history, spent = History(), 0.0
+    history, spent = History(earlier=earlier), 0.0
 
     def answer() -> Answer:
         rungs = [o.rung for o in history.observations]
@@ -77,7 +79,7 @@ def spend(
             spent += cost
         if not bought:
             break
-        history = History(observations=(*history.observations, *bought))
+        history = history.model_copy(update={"observations": (*history.observations, *bought)})
     while left:
         yield answer()
 
@@ -87,13 +89,30 @@ def _next(
 ) -> Sequence[Proposal]:
     """A batch below the target, or one run at it.
 
-    The batch is asked for in growing sizes, for what it holds beyond the first run at the target
-    is thrown away. A longer batch begins with the shorter.
+    The batch is asked for piece by piece, each as large as all before it, with those before it
+    under way: proposals at the target end it and are thrown away, so few should be asked for.
     """
-    count = 1
-    while True:
-        found = propose(problem, history, seed, count, pool=pool)
+    batch: list[Proposal] = []
+    while len(batch) < _BATCH:
+        wanted = max(1, len(batch))
+        waiting = _with_pending(history, batch)
+        found = propose(problem, waiting, seed, wanted, pool=pool)
         below = [q for q in found if q.rung != problem.target]
-        if count == _BATCH or len(below) < count:
-            return below or found[:1]
-        count *= 2
+        if not batch and not below:
+            return found[:1]
+        batch += below
+        if len(below) < wanted:
+            break
+    return batch
+
+
+def _with_pending(history: History, batch: Sequence[Proposal]) -> History:
+    """The history with proposals under way."""
+    return history.model_copy(
+        update={
+            "pending": tuple(
+                PendingRun(run_id=f"w{i:05d}", rung=q.rung, mixture=q.mixture, seed=q.seed)
+                for i, q in enumerate(batch)
+            )
+        }
+    )

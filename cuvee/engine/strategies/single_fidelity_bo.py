@@ -32,10 +32,9 @@ from cuvee.engine.surrogates.registry import SURROGATES
 if TYPE_CHECKING:
     from cuvee.engine.surrogates.fitted import Fits
 
-__all__ = ["FITS", "SingleFidelityBo", "fit"]
+__all__ = ["SingleFidelityBo", "fit"]
 
-FITS: Memo[SingleTaskGP] = Memo(8)
-"""BoTorch's models, remembered by the runs that they were fitted to."""
+_FITS: Memo[SingleTaskGP] = Memo(8)
 
 _START = 3  # runs before the first fit
 _CLOUD = 384
@@ -70,7 +69,7 @@ class SingleFidelityBo(Strategy):
         waits = table.busy[table.waits & (table.busy_rung == table.target)]
         runs = Runs.of(x, value[:, None])
         key = digest(self.name, runs)
-        model = FITS.get(key, lambda: fit(SingleTaskGP(_inputs(x), _outputs(value))))
+        model = _FITS.get(key, lambda: fit(SingleTaskGP(_inputs(x), _outputs(value))))
         with warnings.catch_warnings():
             _silence()
             acquisition = qLogNoisyExpectedImprovement(
