@@ -249,11 +249,17 @@ class Ladder(Surrogate):
                 f"{self.name} over {runs.x.shape[1]} domains needs at least {least} runs of one "
                 f"rung, there are {', '.join(str(n) for n in counts)}"
             )
-        links = {r: _link(own.at(r), r, fits) for r in range(runs.rungs)}
+        # A muted measurement is none, and by set: it takes no other set's fit away.
+        heard = ~runs.muted[runs.task == 0]
+        links = {}
+        for r in range(runs.rungs):
+            few = np.sum(heard[own.rung == r], axis=0) < _OWN * least
+            links[r] = _link(own.at(r), r, fits, few)
         return LadderModel(runs, fits, links)
 
 
-def _link(runs: Runs, rung: int, fits: dict[int, RungFit]) -> _Link:
+def _link(runs: Runs, rung: int, fits: dict[int, RungFit], few: npt.NDArray[np.bool_]) -> _Link:
+    """How a rung follows; a set with ``few`` measurements (shape ``(E,)``) from below, if it can."""
     lower = [r for r in fits if r < rung]
     higher = [r for r in fits if r > rung]
     sets = runs.y.shape[1]
@@ -266,7 +272,7 @@ def _link(runs: Runs, rung: int, fits: dict[int, RungFit]) -> _Link:
             return own
         mapped = _map(runs, max(lower), fits[max(lower)])
         gain = log_density(runs.y, mapped.loo) - log_density(runs.y, fit.loo)
-        return _either(mapped, own, np.sum(trust(runs) * gain, axis=0) > 0)
+        return _either(mapped, own, few | (np.sum(trust(runs) * gain, axis=0) > 0))
     anchor = max(lower) if lower else min(higher)
     return _map(runs, anchor, fits[anchor])
 

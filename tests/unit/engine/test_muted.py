@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -81,6 +82,18 @@ def test_a_muted_run_does_not_choose_between_a_fit_of_its_own_and_a_map(
     runs, row = ladder(seed, high=20), LOW + 1
     assert surrogate.fit(without(runs, row)).links[1].anchor[0] == 1
     assert surrogate.fit(spoil(runs, row, 1.0)).links[1].anchor[0] == 1
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: s.name)
+def test_muted_measurements_do_not_make_enough_for_a_fit_of_its_own(surrogate: Ladder) -> None:
+    enough = math.ceil(1.5 * surrogate.least_runs(M))
+    # Nothing ties this rung to the one below, so a fit of its own is better.
+    runs = ladder(0, high=enough)
+    slope = np.linspace(-1.5, 1.5, M)
+    runs.y[LOW:] = 0.5 + np.exp(runs.x[LOW:] @ np.stack([slope, slope[::-1]], axis=1))
+    assert list(surrogate.fit(runs).links[1].anchor) == [1, 1]
+    assert list(surrogate.fit(spoil(runs, LOW + 1, 1.0)).links[1].anchor) == [0, 1]
+    assert list(surrogate.fit(without(runs, LOW + 1)).links[1].anchor) == [0, 0]
 
 
 @pytest.mark.parametrize("by", [0.5, -0.3])
