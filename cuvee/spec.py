@@ -32,6 +32,7 @@ __all__ = [
     "ProxyRung",
     "Record",
     "Rung",
+    "Stopping",
     "StrategyName",
     "TokenizerSpec",
     "TrainTokenizer",
@@ -448,6 +449,30 @@ class Doctor(Record):
     repeats: int = Field(3, ge=0, le=32, description="Runs of them again, with other seeds.")
 
 
+class Stopping(Record):
+    """When a search ends before its budget, for the strategies that can tell: the default and
+    ``mixing_law``.
+
+    It ends when the next run at the target is expected to gain less than it must, or when, with the
+    stated chance, no mixture is better by what counts than the best one measured.
+    """
+
+    least_gain: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Bits per byte that another run at the target must be expected to gain to be "
+        "worth its cost. Unset: a tenth of the noise between seeds.",
+    )
+    certainty: float = Field(
+        0.9,
+        gt=0.5,
+        lt=1,
+        description="Chance that no mixture is better than the best measured one by twice "
+        "`least_gain` (unset: by a fifth of that noise). `mixing_law` does not look at it.",
+    )
+
+
 StrategyName: TypeAlias = Literal[
     "multi_fidelity",
     "mixing_law",
@@ -477,6 +502,7 @@ class JobSpec(Record):
     )
     warm_start: WarmStart | None = None
     doctor: Doctor = Doctor()
+    stopping: Stopping = Stopping()
     verification: Verification = Verification()
     budget: Budget = Budget()
     concurrency: int = Field(2, ge=1, le=1024, description="Runs in flight at once.")

@@ -29,15 +29,13 @@ from cuvee.records import History, SearchProblem, StopDecision
 __all__ = ["over", "should_stop"]
 
 GAIN_SHARE = 0.2
-"""Stop when the gain still expected is below this share of the noise between seeds. Three
-verification pairs resolve 0.8 of it: a quarter of that could not be shown to exist."""
+"""What counts as a gain, as a share of the noise between seeds. Three verification pairs resolve
+0.8 of it: a quarter of that could not be shown to exist."""
 
 WORTH_SHARE = 0.1
 """Stop when the next run is expected to gain less than this share of that noise: runs are asked
-for one at a time, and several may follow it."""
-
-SURE = 0.9
-"""Stop when, with this chance, no candidate is better than the best by ``GAIN_SHARE`` of it."""
+for one at a time, and several may follow it. Where the job has a price (``stopping.least_gain``),
+that takes its place, and twice the price that of ``GAIN_SHARE``."""
 
 _REPLICATES = 32
 _LEAST_TARGET = 8  # runs at the target below which leave-one-out says little of the belief
@@ -68,7 +66,8 @@ def _settled_by_laws(table: Table, fits: Fits) -> str | None:
     Asks for ``2 (m + 1)`` target runs (below, leave-one-out errors of the law are not yet stable),
     laws that predict runs left out (rank correlation 0.7, or R2 0.5: among many
     runs near the optimum ranks are noise, and a single far run can spoil R2), and an expected gain
-    from knowing the laws exactly that is below ``GAIN_SHARE`` of the noise between seeds.
+    from knowing the laws exactly that is below ``GAIN_SHARE`` of the noise between seeds, or below
+    the job's ``stopping.least_gain``.
     """
     if any(table.left(rung) for rung in range(table.target)):
         return None
@@ -90,11 +89,12 @@ def _settled_by_laws(table: Table, fits: Fits) -> str | None:
         "be,e->b", draws.c + np.exp(np.einsum("bej,bj->be", draws.t, optima)), table.w
     )
     gain = float(np.mean(np.maximum(here - there, 0)))
-    if gain > GAIN_SHARE * noise:
+    price = table.problem.spec.stopping.least_gain
+    if gain > (GAIN_SHARE * noise if price is None else price):
         return None
     return (
         f"certain enough after {len(x)} runs at the target: knowing the laws exactly would gain "
-        f"{gain:.2g} bits per byte on average, against {noise:.2g} between seeds"
+        f"{gain:.2g} bits per byte on average, {_against(price, noise)}"
     )
 
 
@@ -133,8 +133,8 @@ def _anywhere(table: Table, x: Array) -> Array:
 def _settled(table: Table, belief: Belief) -> str | None:
     """The same of one objective.
 
-    Asks for a belief that ranks runs left out (0.5). What a run costs has no price in bits per
-    byte; the noise between seeds stands for it, for a gain that no verification could show is not
+    Asks for a belief that ranks runs left out (0.5). Where the job does not say what a run must
+    gain, the noise between seeds stands for it, for a gain that no verification could show is not
     worth a run.
     """
     left = belief.loo()
@@ -152,22 +152,32 @@ def _settled(table: Table, belief: Belief) -> str | None:
         return None
     worth = prospect.outlook.worth(prospect.points)
     gain = float(worth.improvement.max())
-    if gain < WORTH_SHARE * noise:
+    asked = table.problem.spec.stopping
+    price = asked.least_gain
+    if gain < (WORTH_SHARE * noise if price is None else price):
         return (
             f"not worth another run: the next one at the target is expected to gain {gain:.2g} "
-            f"bits per byte, against {noise:.2g} between seeds"
+            f"bits per byte, {_against(price, noise)}"
         )
     top = prospect.points[np.argsort(-worth.score, kind="stable")[:_JOINT]]
     best = prospect.outlook.incumbent
     drawn = prospect.belief.draws(rng, np.concatenate([best[None], top]), _DRAWS)
     shortfall = drawn[:, 0] - drawn[:, 1:].min(axis=1)
-    chance = float(np.mean(shortfall <= GAIN_SHARE * noise))
-    if chance < SURE:
+    counts = GAIN_SHARE * noise if price is None else 2 * price
+    chance = float(np.mean(shortfall <= counts))
+    if chance < asked.certainty:
         return None
+    why = "a fifth of the noise of a run" if price is None else "twice what a run must gain"
     return (
         f"certain enough: with a chance of {chance:.2f} no mixture is better than the best "
-        f"measured one by {GAIN_SHARE * noise:.2g} bits per byte, a fifth of the noise of a run"
+        f"measured one by {counts:.2g} bits per byte, {why}"
     )
+
+
+def _against(price: float | None, noise: float) -> str:
+    if price is None:
+        return f"against {noise:.2g} between seeds"
+    return f"less than the {price:g} that stopping.least_gain asks"
 
 
 _SETTLED: dict[str, Callable[[Table, Fits], str | None]] = {

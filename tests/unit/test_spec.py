@@ -50,6 +50,10 @@ def test_a_minimal_job_is_enough() -> None:
         ({"rungs": [{**PROXY, "learning_rate": float("inf")}]}, "less than or equal to 10"),
         ({"budget": {"max_seconds": float("inf")}}, "less than or equal to"),
         ({"name": "line\n"}, "not a valid name"),
+        ({"stopping": {"least_gain": 0}}, "greater than 0"),
+        ({"stopping": {"least_gain": float("nan")}}, "finite number"),
+        ({"stopping": {"certainty": 0.5}}, "greater than 0.5"),
+        ({"stopping": {"certainty": 1}}, "less than 1"),
     ],
 )
 def test_a_wrong_job_is_refused(overrides: dict[str, Any], message: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+import pytest
 
 from cuvee.engine import recommend, should_stop
 from cuvee.engine.problems import World, power_world
 from cuvee.engine.space.simplex import Region
 from cuvee.mixture import Mixture
 from cuvee.records import History, Proposal, SearchProblem
-from cuvee.spec import Bound, Constraints, Guardrail
+from cuvee.spec import Bound, Constraints, Guardrail, Stopping
 
 
 def a_world(seed: int = 1, m: int = 4, noise: float = 0.01) -> World:
@@ -37,6 +40,41 @@ def drawn(world: World, problem: SearchProblem, runs: tuple[int, int]) -> Histor
             for i, (p, label) in enumerate(mixtures)
         ]
     return History(observations=tuple(world.observe(q, f"r{i:03d}") for i, q in enumerate(asked)))
+
+
+def stop_with(problem: SearchProblem, **stopping: float) -> SearchProblem:
+    spec = problem.spec.model_copy(update={"stopping": Stopping(**stopping)})
+    return problem.model_copy(update={"spec": spec})
+
+
+class TestWhatARunIsWorth:
+    def test_what_a_run_must_gain_and_how_sure_it_must_be_are_the_users_to_say(self) -> None:
+        world = a_world(noise=0.03)
+        problem = a_job(world, (16, 40))
+        history = drawn(world, problem, (16, 12))
+        assert not should_stop(problem, history).stop
+        dear = should_stop(stop_with(problem, least_gain=0.5), history)
+        assert dear.stop
+        assert dear.reason.startswith("not worth another run")
+        assert "0.5 that stopping.least_gain asks" in dear.reason
+        # Expected to gain more than that, but most likely not twice as much.
+        gain = 0.97 * float(re.findall(r"gain ([\d.]+) bits", dear.reason)[0])
+        sure = should_stop(stop_with(problem, least_gain=gain, certainty=0.501), history)
+        assert sure.reason.startswith("certain enough")
+        assert not should_stop(stop_with(problem, least_gain=gain, certainty=0.999), history).stop
+
+    @pytest.mark.parametrize("strategy", ["mixing_law", "multi_fidelity"])
+    def test_a_lower_price_never_stops_a_search_sooner(self, strategy: str) -> None:
+        world = a_world()
+        problem = a_job(world, (16, 40), strategy=strategy)
+        history = drawn(world, problem, (16, 14))
+        stops = [
+            should_stop(stop_with(problem, least_gain=price), history).stop
+            for price in (1e-9, 1e-3, 1e-2, 1.0)
+        ]
+        assert stops == sorted(stops)
+        assert stops[0] is False
+        assert stops[-1] is True
 
 
 BASELINE = {"d0": 0.55, "d1": 0.15, "d2": 0.15, "d3": 0.15}
