@@ -259,7 +259,7 @@ class Ladder(Surrogate):
 
 
 def _link(runs: Runs, rung: int, fits: dict[int, RungFit], few: npt.NDArray[np.bool_]) -> _Link:
-    """How a rung follows; a set with ``few`` measurements (shape ``(E,)``) from below, if it can."""
+    """How a rung follows; a set with ``few`` measurements, of shape ``(E,)``, only from below."""
     lower = [r for r in fits if r < rung]
     higher = [r for r in fits if r > rung]
     sets = runs.y.shape[1]
