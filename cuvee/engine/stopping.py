@@ -68,6 +68,9 @@ def _settled_by_laws(table: Table, fits: Fits) -> str | None:
     runs near the optimum ranks are noise, and a single far run can spoil R2), and an expected gain
     from knowing the laws exactly that is below ``GAIN_SHARE`` of the noise between seeds, or below
     the job's ``stopping.least_gain``.
+
+    That is the weighted mean alone: other objectives and guardrails are judged by the belief, whose
+    losses follow the same laws, as the default judges them.
     """
     if any(table.left(rung) for rung in range(table.target)):
         return None
@@ -75,6 +78,8 @@ def _settled_by_laws(table: Table, fits: Fits) -> str | None:
     least = 2 * (x.shape[1] + 1)
     if len(x) < least:
         return None
+    if not table.goal.linear or table.goal.parts is not None or table.problem.spec.guardrails:
+        return _settled_by_belief(table, fits)
     fitted = fits.at(table.target)
     noise = objective_noise(table, fitted)
     if fitted is None or not noise or (fitted.loo_rank < 0.7 and fitted.loo_r2 < 0.5):

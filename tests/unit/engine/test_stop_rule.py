@@ -12,7 +12,7 @@ from cuvee.engine.problems import World, power_world
 from cuvee.engine.space.simplex import Region
 from cuvee.mixture import Mixture
 from cuvee.records import History, Proposal, SearchProblem
-from cuvee.spec import Bound, Constraints, Guardrail, Stopping
+from cuvee.spec import Bound, Constraints, Guardrail, Objective, Stopping
 
 
 def a_world(seed: int = 1, m: int = 4, noise: float = 0.01) -> World:
@@ -75,6 +75,27 @@ class TestWhatARunIsWorth:
         assert stops == sorted(stops)
         assert stops[0] is False
         assert stops[-1] is True
+
+
+class TestMixingLaw:
+    def test_it_is_certain_of_the_objective_that_the_job_has_and_of_no_other(self) -> None:
+        world = a_world()
+        means = a_job(world, (16, 40), strategy="mixing_law")
+        history = drawn(world, means, (16, 14))
+        assert should_stop(stop_with(means, least_gain=1e-3), history).stop
+        # Little of the weighted mean, but all of this objective: the runs say less of its optimum.
+        part = min(zip(means.weights, means.eval_sets, strict=True))[1]
+        others = {e: 1.0 for e in means.eval_sets if e != part}
+        for objective in (
+            Objective(kind="worst_excess", reference={part: 0.1, **dict.fromkeys(others, 50.0)}),
+            Objective(kind="pareto", parts={"one": {part: 1.0}, "others": others}),
+        ):
+            problem = a_job(world, (16, 40), strategy="mixing_law", objective=objective)
+            decision = should_stop(stop_with(problem, least_gain=1e-3), history)
+            assert not decision.stop, objective.kind
+            dear = should_stop(stop_with(problem, least_gain=1.0), history)
+            assert dear.stop
+            assert "knowing the laws" not in dear.reason
 
 
 BASELINE = {"d0": 0.55, "d1": 0.15, "d2": 0.15, "d3": 0.15}
