@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from dashboard_samples import (
+from dashboard_samples import explanation
+from dashboard_world import (
     DOMAINS,
     TOKENS,
     WEIGHTS,
-    explanation,
     law,
     losses,
     natural,

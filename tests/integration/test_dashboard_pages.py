@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dashboard_samples import DOMAINS, HOSTILE, a_refusal, a_report
+from dashboard_samples import HOSTILE, a_refusal, a_report
 from dashboard_scenario import Scenario
+from dashboard_world import DOMAINS
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.testclient import TestClient
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from dashboard_samples import DOMAINS, later, losses, natural, random_mixture
+from dashboard_samples import later
+from dashboard_world import DOMAINS, losses, natural, random_mixture
 
 from cuvee.mixture import Mixture
 from cuvee.records import LossPoint, Run

@@ -11,7 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dashboard_samples import DOMAINS, HOSTILE, a_refusal, a_report, front, interval, recommended
+from dashboard_samples import HOSTILE, a_refusal, a_report, front
+from dashboard_world import DOMAINS, interval, recommended
 from pydantic import BaseModel
 
 import cuvee.answer
