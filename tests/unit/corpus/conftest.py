@@ -62,3 +62,13 @@ def small_corpus(
 ) -> PreparedCorpus:
     root = tmp_path_factory.mktemp("prepared")
     return open_corpus(root, prepare(small_spec, root).digest)
+
+
+@pytest.fixture
+def two(
+    tmp_path: Path, jsonl: WriteDomain, make_documents: Callable[..., list[str]]
+) -> dict[str, Path]:
+    return {
+        "a": jsonl(tmp_path / "in" / "a.jsonl", make_documents(1, 120)),
+        "b": jsonl(tmp_path / "in" / "b.jsonl", make_documents(2, 60)),
+    }
