@@ -68,7 +68,7 @@ def reuse_summaries(table: Table, model: Model) -> tuple[ReuseSummary, ...]:
     """How far the runs of earlier jobs were used, with the trust that was learned.
 
     Only surrogates that couple rungs can learn how far to trust a run of another job; where the
-    strategy's surrogate is not one, none was used.
+    strategy's surrogate is not one, only those that were taken for this job's own were used.
     """
     earlier = table.earlier
     if earlier is None:
@@ -77,6 +77,7 @@ def reuse_summaries(table: Table, model: Model) -> tuple[ReuseSummary, ...]:
     plain = (c.inner if isinstance(c, WarpedModel) else c for c in candidates)
     coupled = next((c for c in plain if isinstance(c, MultiFidelityModel)), None)
     if coupled is None:
+        apart = {earlier.sources[task - 1] for task in np.unique(table.runs.task) if task > 0}
         return tuple(
             summary.model_copy(
                 update={
@@ -89,11 +90,13 @@ def reuse_summaries(table: Table, model: Model) -> tuple[ReuseSummary, ...]:
                     ),
                 }
             )
-            if summary.used
+            if summary.used and summary.source in apart
             else summary
             for summary in earlier.summaries
         )
-    trust = np.full((len(earlier.sources), len(table.problem.rungs)), np.nan)
+    # A task taken for this job has no level of its own: it tells what this job's rung does.
+    rungs = len(table.problem.rungs)
+    trust = np.tile(np.mean(coupled.correlations[:, :rungs], axis=0), (len(earlier.sources), 1))
     for q, (task, rung) in enumerate(coupled.levels.pairs):
         if task > 0:
             trust[task - 1, rung] = float(np.mean(coupled.correlations[:, q]))

@@ -5,10 +5,14 @@ Domains of the same name are the same domain. One that was cut up, renamed or me
 gone must have had next to nothing of the run, and one that is new had nothing. What cannot be told
 is dropped, with the reason.
 
+Evaluation sets change with the domains, for each domain has one. The loss on the whole stands for
+that on each part; a set that an earlier run did not measure is left open, and says nothing.
+
 Every earlier job, at each of its rungs, is a *task*: an output of its own with its own level, slope
 and discrepancy, so that a surrogate learns from the runs how far to trust it (Swersky, Snoek and
 Adams, *Multi-Task Bayesian Optimization*, 2013). Even equal settings are not taken for the same
-function: the text may have changed under a name.
+function: the text may have changed under a name. Only what this job's runs bear out is
+(``joining``).
 """
 
 from __future__ import annotations
@@ -23,18 +27,25 @@ import numpy as np
 import numpy.typing as npt
 
 from cuvee.answer import ReuseSummary
+from cuvee.engine.evidence.joining import joined
 from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Runs
 from cuvee.mixture import Mixture
 from cuvee.records import EarlierRun, History, SearchProblem
 from cuvee.spec import Rung
 
-__all__ = ["Earlier", "express", "settings"]
+__all__ = ["Earlier", "alarms", "express", "settings"]
+
+_TRUSTED = 0.6
+"""Correlation below which earlier runs foretell next to nothing: altered text ends at 0.2 to 0.6,
+the same text above 0.8."""
 
 _NOTHING = 1e-3
 """Share of a domain that is gone which a run may have had: the others are scaled up by it."""
 
 _REASONS = 5  # the most common, for a summary
+
+_MUTED = 1e4  # variance of a loss that was not measured, in units of that of its set's losses
 
 _LEAST_RUNS = 4
 """Runs of a task below which its level, slope and discrepancy would be guesses."""
@@ -46,7 +57,7 @@ class Earlier:
 
     Attributes:
         x: Mixtures in this job's domains, shape ``(K, m)``.
-        y: Losses, bits per byte, shape ``(K, E)``.
+        y: Losses, bits per byte, shape ``(K, E)``; not a number where a set was not measured.
         se: Their standard errors from the held-out text, shape ``(K, E)``.
         rung: The rung of this job that has the same settings; the target where none has, shape
             ``(K,)``. Together with ``task`` it names the output that a run belongs to.
@@ -64,15 +75,27 @@ class Earlier:
     summaries: tuple[ReuseSummary, ...]
 
     def after(self, own: Runs) -> Runs:
-        """This job's runs with the earlier ones behind them."""
-        return replace(
+        """This job's runs with the earlier ones behind them, as its own where they bear it out.
+
+        A loss that was not measured is some number of a variance that leaves it no say.
+        """
+        y = np.concatenate([own.y, self.y])
+        variance = np.concatenate([own.variance, self.se**2])
+        absent = np.isnan(y)
+        if np.any(absent):
+            known = np.sum(~absent, axis=0)
+            mean = np.where(known, np.nansum(y, axis=0) / np.maximum(known, 1), 1.0)
+            y = np.where(absent, mean, y)
+            variance = np.where(absent, _MUTED * np.maximum(y.var(axis=0), 1e-12), variance)
+        every = replace(
             own,
             x=np.concatenate([own.x, self.x]),
-            y=np.concatenate([own.y, self.y]),
+            y=y,
             rung=np.concatenate([own.rung, self.rung]),
-            variance=np.concatenate([own.variance, self.se**2]),
+            variance=variance,
             task=np.concatenate([own.task, self.task]),
         )
+        return joined(every)
 
     def trusted(self, trust: Array) -> tuple[ReuseSummary, ...]:
         """The summaries with what a surrogate has learned.
@@ -92,6 +115,22 @@ class Earlier:
         )
 
 
+def alarms(summaries: Sequence[ReuseSummary]) -> tuple[str, ...]:
+    """What a reader should know of earlier jobs that did not help, in words."""
+    said = []
+    for one in summaries:
+        if one.used == 0 and one.dropped:
+            why = f": {one.reasons[0]}" if one.reasons else ""
+            said.append(f"no run of the earlier job {one.source} was of use{why}")
+        elif one.trust is not None and one.trust < _TRUSTED:
+            said.append(
+                f"the runs of the earlier job {one.source} hardly foretell this job's target "
+                f"(correlation {one.trust:.2f}): the text under a domain's name may have changed; "
+                "they count for as little as that"
+            )
+    return tuple(said)
+
+
 _Row: TypeAlias = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], int, bool]
 """Shares, losses, their errors, seed, and whether the run's domains were not this job's."""
 
@@ -101,6 +140,7 @@ class _Count:
     used: int = 0
     expressed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    open: Counter[str] = field(default_factory=Counter)  # by the sets that were not measured
 
 
 def settings(rung: Rung) -> str:
@@ -123,25 +163,31 @@ def express(
     counts: dict[str, _Count] = defaultdict(_Count)
     groups: dict[tuple[str, int, str], list[_Row]] = defaultdict(list)
     parts = _parts(problem)
+    whole = {part: name for name in sorted(parts) for part in parts[name]}
     for run in history.earlier:
         count = counts[run.source]
         told = _told(run, domains, parts)
-        absent = [name for name in eval_sets if name not in run.losses]
+        losses = [run.losses.get(name, run.losses.get(whole.get(name, ""))) for name in eval_sets]
+        absent = [name for name, loss in zip(eval_sets, losses, strict=True) if loss is None]
         if isinstance(told, str):
             count.reasons[told] += 1
-        elif absent:
+        elif len(absent) == len(eval_sets):
             count.reasons[f"without a loss on {_listed(absent)}"] += 1
         else:
+            if absent:
+                count.open[_listed(absent)] += 1
             theirs = settings(run.rung)
             own = "" if theirs in ours else theirs
             key = (run.source, ours.get(theirs, problem.target), own)
-            losses = [run.losses[name] for name in eval_sets]
             groups[key].append(
                 (
                     told,
-                    tuple(loss.bits_per_byte for loss in losses),
+                    tuple(math.nan if loss is None else loss.bits_per_byte for loss in losses),
                     # The same text's error moves all losses alike: only other text's is noise.
-                    tuple(0.0 if run.same_corpus else loss.bits_per_byte_se for loss in losses),
+                    tuple(
+                        0.0 if loss is None or run.same_corpus else loss.bits_per_byte_se
+                        for loss in losses
+                    ),
                     run.seed,
                     set(run.mixture.root) != set(domains),
                 )
@@ -209,10 +255,14 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _summary(source: str, count: _Count) -> ReuseSummary:
+    open_sets = count.open.most_common(1)
     return ReuseSummary(
         source=source,
         used=count.used,
         expressed=count.expressed,
         dropped=count.reasons.total(),
-        reasons=tuple(f"{n} {why}" for why, n in count.reasons.most_common(_REASONS)),
+        reasons=(
+            *(f"{n} {why}" for why, n in count.reasons.most_common(_REASONS)),
+            *(f"{n} tell nothing of {sets}, not measured then" for sets, n in open_sets),
+        ),
     )

@@ -107,11 +107,13 @@ def _scores(model: Model, runs: Runs, added: Array, suspect: npt.NDArray[np.bool
     left_out = model.loo()
     var = np.maximum(left_out.var - added, 1e-9 * left_out.var)
     size = np.abs(runs.y - left_out.mean) / np.sqrt(var)
-    trusted = np.where(suspect, np.nan, size)
+    # Suspects have no say in the scale, nor has what an earlier job did not measure.
+    trusted = np.where(suspect | runs.muted, np.nan, size)
     score = np.empty_like(size)
     for rung in np.unique(runs.rung):
         here = runs.rung == rung
         among = trusted[here] if np.count_nonzero(here) >= _LEAST else trusted
+        among = np.where(np.all(np.isnan(among), axis=0), 1.0, among)
         # The median absolute error as a standard deviation: a model that is too timid about its
         # own errors does not make its runs suspect, and one that is too bold hides none.
         score[here] = size[here] / np.maximum(1.4826 * np.nanmedian(among, axis=0), 1e-12)

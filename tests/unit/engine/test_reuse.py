@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cuvee.answer import ReuseSummary
 from cuvee.engine.answer.fit_records import reuse_summaries
-from cuvee.engine.evidence.reuse import Earlier, express
+from cuvee.engine.evidence.joining import joined
+from cuvee.engine.evidence.reuse import Earlier, alarms, express
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import World, power_world
 from cuvee.engine.propose import propose
+from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.multi_fidelity import MultiFidelityGp, MultiFidelityModel
 from cuvee.engine.surrogates.registry import SURROGATES
 from cuvee.mixture import Mixture
@@ -139,10 +142,47 @@ class TestTasks:
         assert found.summaries[0].dropped == 3
         assert "fewer than 4 usable runs" in found.summaries[0].reasons[0]
 
-    def test_a_run_without_a_set_is_dropped(self) -> None:
-        short = [a_run(9, losses={"d0": a_loss(1.0)})]
-        found = told(a_problem(), *(a_run(i) for i in range(4)), *short)
-        assert found.summaries[0].reasons == ("1 without a loss on d1, d2",)
+    def test_a_run_without_any_set_is_dropped_and_one_without_some_says_nothing_of_them(
+        self,
+    ) -> None:
+        short = a_run(9, losses={"d0": a_loss(1.0)})
+        other = a_run(8, losses={"else": a_loss(1.0)})
+        found = told(a_problem(), *(a_run(i) for i in range(4)), short, other)
+        (summary,) = found.summaries
+        assert (summary.used, summary.dropped) == (5, 1)
+        assert summary.reasons == (
+            "1 without a loss on d0, d1, d2",
+            "1 tell nothing of d1, d2, not measured then",
+        )
+        assert np.isnan(found.y).sum(axis=0).tolist() == [0, 1, 1]
+
+    def test_the_loss_on_the_whole_stands_for_that_on_its_parts(self) -> None:
+        problem = a_problem({"web": {"d0": 0.6, "d1": 0.4}})
+        losses = {"web": a_loss(1.5), "d2": a_loss(3.0)}
+        runs = [a_run(i, {"web": 0.5, "d2": 0.5}, losses=losses) for i in range(4)]
+        np.testing.assert_allclose(told(problem, *runs).y, [[1.5, 1.5, 3.0]] * 4)
+
+    def test_a_loss_that_was_not_measured_has_no_say(self) -> None:
+        world, problem = a_world(), a_problem()
+        rng = np.random.default_rng(0)
+        own = tuple(
+            world.observe(Proposal(mixture=drawn(rng, DOMAINS), rung=1, seed=i, reason=""), f"o{i}")
+            for i in range(10)
+        )
+        losses = {"d0": a_loss(1.0), "d1": a_loss(1.1)}
+        runs = tuple(a_run(i, losses=losses) for i in range(4))
+        table = Table.build(problem, History(observations=own, earlier=runs))
+        at = table.eval_sets.index("d2")
+        assert table.runs.muted[10:, at].all()
+        assert not np.delete(table.runs.muted, at, axis=1).any()
+        assert not table.runs.muted[:10].any()
+        p = rng.dirichlet(np.ones(3), 20)
+        without = Table.build(problem, History(observations=own))
+        warm, cold = (SURROGATES["default"].fit(t.runs) for t in (table, without))
+        spread = cold.mean(p, 1)[:, at].std()
+        np.testing.assert_allclose(
+            warm.mean(p, 1)[:, at], cold.mean(p, 1)[:, at], atol=0.2 * spread
+        )
 
     def test_runs_left_out_for_their_number_are_counted(self) -> None:
         history = History(earlier=tuple(a_run(i) for i in range(4)), left_out={"before": 7})
@@ -187,6 +227,73 @@ class TestTrust:
         found = told(a_problem(), *runs, *(a_run(i, source="z") for i in range(4)))
         trust = np.array([[0.2, 1.0], [np.nan, np.nan]])
         assert [s.trust for s in found.trusted(trust)] == [pytest.approx(0.4), None]
+
+
+class TestAlarms:
+    def summary(self, **fields: object) -> ReuseSummary:
+        return ReuseSummary.model_validate({"source": "before", "used": 9} | fields)
+
+    def test_runs_that_hardly_foretell_the_target_are_named(self) -> None:
+        (said,) = alarms([self.summary(trust=0.95), self.summary(trust=0.41, source="odd")])
+        assert "earlier job odd hardly foretell" in said
+        assert "0.41" in said
+
+    def test_runs_that_were_of_no_use_are_named_with_the_reason(self) -> None:
+        (said,) = alarms([self.summary(used=0, dropped=9, reasons=("9 without a loss on d0",))])
+        assert said == "no run of the earlier job before was of use: 9 without a loss on d0"
+
+    def test_a_strategy_that_cannot_learn_to_trust_says_so(self) -> None:
+        world, problem = a_world(), a_problem()
+        rng = np.random.default_rng(0)
+        own = tuple(
+            world.observe(Proposal(mixture=drawn(rng, DOMAINS), rung=1, seed=i, reason=""), f"o{i}")
+            for i in range(6)
+        )
+        table = Table.build(
+            problem, History(observations=own, earlier=tuple(a_run(i) for i in range(4)))
+        )
+        model = SURROGATES["log_linear"].fit(table.runs)
+        (said,) = alarms(reuse_summaries(table, model))
+        assert said.startswith("no run of the earlier job before was of use: the strategy's")
+
+
+class TestJoined:
+    def runs(self, *, altered: bool = False, wanting: bool = False, shift: float = 0.0) -> Runs:
+        """14 runs of a job and 40 of an earlier one, at the target's settings."""
+        world = power_world(np.random.default_rng(0), 4, noise=(0.01,))
+        before = world
+        if altered:
+            t = world.t.copy()
+            t[:, :, 1] = np.roll(t[:, :, 1], 1, axis=1)
+            before = replace(world, t=t)
+        rng = np.random.default_rng(1)
+        x = rng.dirichlet(np.ones(4), 54)
+        if wanting:
+            x[14:, 3] = 0.0
+            x /= x.sum(axis=1, keepdims=True)
+        y = np.array([(world if i < 14 else before).losses(p, 0) for i, p in enumerate(x)])
+        y += rng.normal(scale=0.01, size=y.shape)
+        y[14:] += shift
+        return Runs.of(x, y, task=np.repeat([0, 1], [14, 40]))
+
+    def test_the_same_function_is_this_jobs_and_levels_are_made_equal(self) -> None:
+        plain, moved = joined(self.runs()), joined(self.runs(shift=0.3))
+        assert not np.any(plain.task)
+        assert not np.any(moved.task)
+        np.testing.assert_allclose(moved.y, plain.y, atol=0.03)
+        np.testing.assert_array_equal(plain.y[:14], self.runs().y[:14])
+
+    def test_altered_text_stays_a_task(self) -> None:
+        runs = self.runs(altered=True)
+        assert joined(runs) is runs
+
+    def test_a_task_that_never_had_a_domain_stays_one(self) -> None:
+        runs = self.runs(wanting=True)
+        assert joined(runs) is runs
+
+    def test_too_few_runs_decide_nothing(self) -> None:
+        runs = self.runs().where(np.arange(54) >= 11)
+        assert joined(runs) is runs
 
 
 class TestWarmSearch:
@@ -255,6 +362,7 @@ class TestWarmSearch:
             assert (summary.used, summary.expressed) == (25, 25)
             assert summary.trust is not None
             trusted.append(summary.trust)
+            assert bool(alarms((summary,))) == altered
         assert trusted[1] < trusted[0] - 0.1
 
     def test_three_eighths_of_the_runs_do_and_altered_text_is_trusted_less(self) -> None:
