@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -21,16 +21,22 @@ from pathlib import Path
 
 from benchmarks.provenance import provenance
 from benchmarks.replay import plan, summary
+from benchmarks.replay.goals import goals_json
 from benchmarks.replay.plan import Task
 from benchmarks.replay.record import Record
+from benchmarks.replay.spent import Spent, spent_table
 from benchmarks.replay.tables import TablesError, read_tables
 
 
-def run(folder: Path, tasks: Sequence[Task], jobs: int) -> list[Record]:
-    """Run tasks in worker processes of one thread each; records in the order of the tasks."""
+def run(folder: Path, tasks: Sequence[Task], jobs: int) -> tuple[list[Record], list[Spent]]:
+    """Run tasks in worker processes of one thread each.
+
+    Returns:
+        Records, and what every task took, both in the order of the tasks.
+    """
     os.environ.update(dict.fromkeys(plan.THREADS, "1"))
     begin = time.monotonic()
-    found: dict[int, list[Record]] = {}
+    found: dict[int, tuple[list[Record], Spent]] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         started = {pool.submit(plan.run_task, folder, t): i for i, t in enumerate(tasks)}
         for future in as_completed(started):
@@ -44,18 +50,20 @@ def run(folder: Path, tasks: Sequence[Task], jobs: int) -> list[Record]:
             line = f"{len(found)}/{len(tasks)} tasks, {passed:.0f} s, {task}"
             print(f"\r{line:<100.100}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return [record for _, records in sorted(found.items()) for record in records]
+    done = [found[i] for i in range(len(tasks))]
+    return [record for records, _ in done for record in records], [spent for _, spent in done]
 
 
-def write(path: Path, records: Iterable[Record], seconds: float) -> None:
-    """One JSON object: provenance, the bars and every record."""
-    records = list(records)
+def write(path: Path, records: Sequence[Record], spent: Sequence[Spent], seconds: float) -> None:
+    """One JSON object: provenance, the bars and goals, every record, and what every task took."""
     content = {
         "benchmark": "replay",
         **provenance(),
         "seconds": round(seconds, 1),
         "bars": summary.judged(records),
+        "goals": goals_json(records),
         "records": [asdict(record) for record in records],
+        "tasks": [asdict(one) for one in spent],
     }
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -77,12 +85,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.only:
         tasks = [task for task in tasks if args.only in str(task)]
     begin = time.monotonic()
-    records = run(args.data, tasks, args.jobs)
+    records, spent = run(args.data, tasks, args.jobs)
     seconds = time.monotonic() - begin
     if args.json:
-        write(args.json, records, seconds)
+        write(args.json, records, spent, seconds)
     print(summary.bars_table(records))
     print(summary.tables(records))
+    print(spent_table(spent))
     failed = summary.failed(records) if args.quick else []
     print(f"{len(tasks)} tasks in {seconds:.0f} s with {args.jobs} workers of one thread each")
     if failed:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from benchmarks.replay.bars import BARS, Range
+from benchmarks.replay.goals import goals_table
+from benchmarks.replay.markdown import markdown
+from benchmarks.replay.paired import areas_table
 from benchmarks.replay.record import Record
+from benchmarks.replay.timing import REAL
 
-__all__ = ["bars_table", "by_n", "failed", "judged", "tables"]
-
-_OURS = "multi_fidelity"
-_REPLICATES = 4000
+__all__ = ["bars_table", "by_n", "failed", "growth_tables", "judged", "tables"]
 
 
 def judged(records: Sequence[Record]) -> list[dict[str, object]]:
@@ -51,7 +53,7 @@ def bars_table(records: Sequence[Record]) -> str:
         [bar["what"], bar["known"], bar["goal"], bar["measured"], "yes" if bar["met"] else "no"]
         for bar in judged(records)
     ]
-    return "## Bars\n\n" + _markdown(["what", "known", "goal", "measured", "met"], rows)
+    return "## Bars\n\n" + markdown(["what", "known", "goal", "measured", "met"], rows)
 
 
 def tables(records: Sequence[Record]) -> str:
@@ -66,9 +68,8 @@ def tables(records: Sequence[Record]) -> str:
         ("outliers", ("clean", "planted"), np.median, "Spearman"),
         ("B1", ("regret",), np.mean, "Mean normalised regret"),
         ("B2", ("regret",), np.mean, "Mean normalised regret"),
-        ("time", ("seconds", "cpu_seconds"), np.median, "Seconds of one proposal"),
     )
-    parts = []
+    parts = [goals_table(records)]
     for protocol, values, aggregate, title in shown:
         ours = [r for r in records if r.protocol == protocol]
         for objective in dict.fromkeys(r.objective for r in ours):
@@ -76,7 +77,28 @@ def tables(records: Sequence[Record]) -> str:
             heading = f"## {protocol}, {objective}: {title} ({' / '.join(values)})"
             parts.append(f"{heading}\n\n{by_n(here, values, [aggregate] * len(values))}")
             if values == ("regret",):
-                parts.append(_areas(here))
+                parts.append(areas_table(here))
+    parts.append(growth_tables(records))
+    return "\n\n".join(part for part in parts if part)
+
+
+def growth_tables(records: Sequence[Record]) -> str:
+    """Seconds of one proposal against runs on the tables, and against domains; medians."""
+    title = "Seconds of the processor for one proposal"
+    timed = [r for r in records if r.protocol == "time"]
+    by_runs = [r for r in timed if r.objective == REAL]
+    by_domains = [
+        replace(r, n=float(r.objective.split()[0]), method=f"{r.method}, {r.n:g} runs")
+        for r in timed
+        if r.objective != REAL
+    ]
+    parts = []
+    if by_runs:
+        grown = by_n(by_runs, ("cpu_seconds",), (np.median,))
+        parts.append(f"## {title}, {REAL}, against runs\n\n{grown}")
+    if by_domains:
+        grown = by_n(by_domains, ("cpu_seconds",), (np.median,))
+        parts.append(f"## {title}, synthetic laws, against domains\n\n{grown}")
     return "\n\n".join(parts)
 
 
@@ -98,41 +120,7 @@ def by_n(
                 cells.append(f"{aggregate(known):.3f}" if known else "–")
             row.append(" / ".join(cells))
         rows.append(row)
-    return _markdown(["", *(f"{n:g}" for n in ns)], rows)
-
-
-def _areas(records: Sequence[Record]) -> str:
-    """Mean area under regret by method, and how sure its difference from ours is.
-
-    The interval is of the mean difference over seeds, resampled in pairs; one that holds zero does
-    not tell the two methods apart.
-    """
-    areas = {
-        method: {
-            r.seed: r.values["area"] for r in records if r.method == method and "area" in r.values
-        }
-        for method in dict.fromkeys(r.method for r in records)
-    }
-    ours = areas.get(_OURS, {})
-    draws = np.random.default_rng(0)
-    rows = []
-    for method, by_seed in areas.items():
-        row: list[object] = [method, f"{np.mean(list(by_seed.values())):.3f}", "–", "–"]
-        both = sorted(by_seed.keys() & ours.keys())
-        if method != _OURS and both:
-            less = np.array([by_seed[s] - ours[s] for s in both])
-            means = less[draws.integers(len(both), size=(_REPLICATES, len(both)))].mean(axis=1)
-            low, high = np.quantile(means, [0.05, 0.95])
-            row[2] = f"{low:+.3f} to {high:+.3f}"
-            row[3] = "no" if low <= 0 <= high else "yes"
-        rows.append(row)
-    head = ["", "area", f"less {_OURS}'s, 90 % interval", "resolved"]
-    return _markdown(head, rows)
-
-
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+    return markdown(["", *(f"{n:g}" for n in ns)], rows)
 
 
 def _inside(figure: float, wanted: Range) -> bool:

@@ -21,57 +21,42 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
-from benchmarks.loop import spend
 from benchmarks.provenance import provenance
 from benchmarks.replay.plan import THREADS
 from benchmarks.replay.record import Record
-from benchmarks.replay.summary import by_n
-from benchmarks.synthetic.cases import CASES, TEXT, with_text
+from benchmarks.replay.spent import Spent
+from benchmarks.synthetic.cases import CASES, TEXT
+from benchmarks.synthetic.search import Task, run_task
+from benchmarks.synthetic.summary import overview, problem_table, seconds_table
 from cuvee.spec import StrategyName
 
-Task = tuple[str, StrategyName, int]
-"""Case, strategy, seed."""
-
-_QUICK = ("optimum on a face, 8 domains", "steep faces, 6 domains", "useless low rung, 6 domains")
+_QUICK = ("optimum on a face, 8 domains", "steep faces, 3 domains", "useless low rung, 6 domains")
+_SLOW: tuple[StrategyName, ...] = ("multi_fidelity", "admire", "regmix")  # longest first
 
 
-def search(corpora: Path | None, task: Task) -> list[Record]:
-    """One search in a worker process, judged at every budget."""
-    import torch
+def run(corpora: Path | None, tasks: Sequence[Task], jobs: int) -> tuple[list[Record], list[Spent]]:
+    """Searches in worker processes of one thread each.
 
-    torch.set_num_threads(1)
-    name, strategy, seed = task
-    case = (CASES if corpora is None else with_text(corpora))[name]
-    world = case.build(seed)
-    problem = world.problem(case.runs, strategy=strategy, seed=seed, costs=case.costs)
-    blind = np.random.default_rng(seed).dirichlet(np.ones(len(world.names)), size=256)
-    best = world.objective(world.optimum)
-    scale = float(np.median([world.objective(p) for p in blind])) - best
-    found = []
-    for answer in spend(problem, case.costs, case.budgets, seed, world.observe):
-        above = world.objective(np.array(answer.mixture.shares(world.names))) - best
-        values = {"regret": above / scale, "bits_per_byte": above, "spent": answer.spent}
-        values |= {f"runs_{rung}": float(n) for rung, n in enumerate(answer.runs)}
-        found.append(Record("synthetic", name, strategy, answer.budget, seed, values))
-    return found
-
-
-def run(corpora: Path | None, tasks: Sequence[Task], jobs: int) -> list[Record]:
-    """Searches in worker processes of one thread each; records in the order of the tasks."""
+    Returns:
+        Records, and what every search took, both in the order of the tasks.
+    """
     os.environ.update(dict.fromkeys(THREADS, "1"))
     begin = time.monotonic()
-    found: dict[int, list[Record]] = {}
+    found: dict[int, tuple[list[Record], Spent]] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        started = {pool.submit(search, corpora, task): i for i, task in enumerate(tasks)}
+        started = {pool.submit(run_task, corpora, task): i for i, task in enumerate(tasks)}
         for future in as_completed(started):
-            found[started[future]] = future.result()
+            try:
+                found[started[future]] = future.result()
+            except BaseException as error:
+                pool.shutdown(cancel_futures=True)
+                raise RuntimeError(f"{tasks[started[future]]}: {error}") from error
             passed = time.monotonic() - begin
             line = f"{len(found)}/{len(tasks)} searches, {passed:.0f} s"
             print(f"\r{line:<60}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return [record for _, records in sorted(found.items()) for record in records]
+    done = [found[i] for i in range(len(tasks))]
+    return [record for records, _ in done for record in records], [spent for _, spent in done]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -85,16 +70,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", help="only the problems whose name holds this text")
     args = parser.parse_args(argv)
     names = _QUICK if args.quick else tuple(CASES) + ((TEXT,) if args.corpora else ())
-    strategies = ("multi_fidelity", "regmix", "random") if args.quick else get_args(StrategyName)
-    tasks = [
+    every: tuple[StrategyName, ...] = get_args(StrategyName)
+    strategies = (*_SLOW, *(s for s in every if s not in _SLOW))
+    if args.quick:
+        strategies = ("multi_fidelity", "regmix", "random")
+    tasks: list[Task] = [
         (name, strategy, seed)
-        for seed in range(args.seeds or (5 if args.quick else 20))
-        for name in names
         for strategy in strategies
+        for name in names
+        for seed in range(args.seeds or (5 if args.quick else 20))
         if args.only is None or args.only in name
     ]
     begin = time.monotonic()
-    records = run(args.corpora, tasks, args.jobs)
+    records, spent = run(args.corpora, tasks, args.jobs)
     seconds = time.monotonic() - begin
     if args.json:
         content = {
@@ -102,12 +90,15 @@ def main(argv: list[str] | None = None) -> None:
             **provenance(),
             "seconds": round(seconds, 1),
             "records": [asdict(record) for record in records],
+            "tasks": [asdict(one) for one in spent],
         }
-        args.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        args.json.write_text(
+            json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
+    print(overview(records))
     for name in dict.fromkeys(task[0] for task in tasks):
-        here = [r for r in records if r.objective == name]
-        print(f"## {name}: median / mean regret by budget\n")
-        print(by_n(here, ("regret", "regret"), (np.median, np.mean)))
+        print(problem_table([r for r in records if r.objective == name]))
+    print(seconds_table(spent))
     print(f"{len(tasks)} searches in {seconds:.0f} s with {args.jobs} workers of one thread each")
     if not args.corpora and not args.quick:
         print(f"Left out, for want of --corpora: {TEXT}")

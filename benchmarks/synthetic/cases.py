@@ -32,8 +32,8 @@ class Searchable(Protocol):
     def optimum(self) -> Array:
         """The best mixture."""
 
-    def objective(self, p: Array) -> float:
-        """The true objective at the target, bits per byte."""
+    def objective(self, p: Array, rung: int = -1) -> float:
+        """The true objective at a rung, the target unless said, bits per byte."""
 
     def observe(self, proposal: Proposal, run_id: str) -> Observation:
         """What a run measures."""
@@ -64,7 +64,7 @@ class Case:
     build: Callable[[int], Searchable]
     runs: tuple[int, ...]
     costs: tuple[float, ...] = (0.01, 1.0)
-    budgets: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
+    budgets: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
 
 
 def _log_linear(seed: int, m: int, active: int, sets: int, noise: tuple[float, ...]) -> World:
@@ -78,37 +78,33 @@ def _log_linear(seed: int, m: int, active: int, sets: int, noise: tuple[float, .
 _NOISE = (0.01, 0.01)
 
 CASES: dict[str, Case] = {
-    "optimum inside, 5 domains": Case(lambda s: _log_linear(s, 5, 5, 5, _NOISE), (96, 16)),
-    "optimum on a face, 8 domains": Case(lambda s: _log_linear(s, 8, 4, 8, _NOISE), (96, 16)),
+    "optimum inside, 5 domains": Case(lambda s: _log_linear(s, 5, 5, 5, _NOISE), (80, 8)),
+    "optimum on a face, 8 domains": Case(lambda s: _log_linear(s, 8, 4, 8, _NOISE), (80, 8)),
     "interactions, 6 domains": Case(
-        lambda s: interaction_world(np.random.default_rng(s), 6, noise=_NOISE), (96, 16)
+        lambda s: interaction_world(np.random.default_rng(s), 6, noise=_NOISE), (80, 8)
     ),
     "steep faces, 3 domains": Case(
-        lambda s: power_world(np.random.default_rng(s), 3, noise=_NOISE), (64, 16)
-    ),
-    "steep faces, 6 domains": Case(
-        lambda s: power_world(np.random.default_rng(s), 6, noise=_NOISE), (96, 16)
+        lambda s: power_world(np.random.default_rng(s), 3, noise=_NOISE), (64, 8)
     ),
     "noise of 0.05, 6 domains": Case(
-        lambda s: power_world(np.random.default_rng(s), 6, noise=(0.05, 0.05)), (96, 16)
+        lambda s: power_world(np.random.default_rng(s), 6, noise=(0.05, 0.05)), (80, 8)
     ),
     "biased low rung, 6 domains": Case(
-        lambda s: power_world(np.random.default_rng(s), 6, noise=_NOISE, low="biased"), (96, 16)
+        lambda s: power_world(np.random.default_rng(s), 6, noise=_NOISE, low="biased"), (80, 8)
     ),
     "useless low rung, 6 domains": Case(
-        lambda s: power_world(np.random.default_rng(s), 6, noise=_NOISE, low="useless"), (96, 16)
+        lambda s: power_world(np.random.default_rng(s), 6, noise=_NOISE, low="useless"), (80, 8)
     ),
     "three rungs, 6 domains": Case(
         lambda s: power_world(np.random.default_rng(s), 6, noise=(0.01, 0.01, 0.01)),
-        (96, 8, 16),
+        (80, 6, 8),
         (0.001, 0.06, 1.0),
     ),
-    "17 domains": Case(lambda s: _log_linear(s, 17, 6, 13, _NOISE), (128, 16)),
-    "40 domains": Case(lambda s: _log_linear(s, 40, 8, 13, _NOISE), (192, 16)),
-    "100 domains": Case(lambda s: _log_linear(s, 100, 10, 10, _NOISE), (192, 16)),
+    "17 domains": Case(lambda s: _log_linear(s, 17, 6, 8, _NOISE), (96, 8)),
+    "100 domains": Case(lambda s: _log_linear(s, 100, 10, 5, _NOISE), (128, 8)),
 }
 
 
 def with_text(corpora: Path) -> dict[str, Case]:
     """The cases and, from a folder with one prepared corpus, the n-gram models of its text."""
-    return CASES | {TEXT: Case(lambda s: text_world(corpora, s), (96, 16))}
+    return CASES | {TEXT: Case(lambda s: text_world(corpora, s), (80, 8))}

@@ -43,8 +43,8 @@ class TextWorld:
     def names(self) -> tuple[str, ...]:
         return self.corpus.manifest.names
 
-    def objective(self, p: Array) -> float:
-        return float(_losses(self.corpus, p) @ self.weights)
+    def objective(self, p: Array, rung: int = -1) -> float:
+        return float(_losses(self.corpus, p, (_LOW, _TARGET)[rung]) @ self.weights)
 
     def observe(self, proposal: Proposal, run_id: str) -> Observation:
         rung = (_LOW, _TARGET)[proposal.rung]
@@ -80,6 +80,7 @@ class TextWorld:
         return SearchProblem.build(spec, self.corpus.manifest)
 
 
+@lru_cache(maxsize=32)  # eight strategies search the same worlds, and an optimum takes seconds
 def text_world(corpora: Path, seed: int) -> TextWorld:
     """The world of a seed over the one corpus that is prepared under ``corpora``."""
     corpus, x, y = _spread(corpora)
@@ -117,9 +118,9 @@ def _descend(corpus: PreparedCorpus, weights: Array, p: Array) -> Array:
     return p
 
 
-def _losses(corpus: PreparedCorpus, p: Array) -> Array:
-    """Losses at the target, bits per byte, shape ``(E,)``."""
+def _losses(corpus: PreparedCorpus, p: Array, rung: NgramRung = _TARGET) -> Array:
+    """Losses, bits per byte, shape ``(E,)``."""
     names = corpus.manifest.names
     mixture = Mixture.from_shares(names, np.maximum(p / p.sum(), 0).tolist())
-    found = ngram_losses(_TARGET, corpus, mixture, _SEED)
+    found = ngram_losses(rung, corpus, mixture, _SEED)
     return np.array([found[e].bits_per_byte for e in corpus.manifest.eval_sets])

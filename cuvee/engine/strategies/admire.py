@@ -45,7 +45,7 @@ from cuvee.records import Explanation
 if TYPE_CHECKING:
     from cuvee.engine.surrogates.fitted import Fits
 
-__all__ = ["Admire", "Posterior", "entropy_gain", "fitted"]
+__all__ = ["Admire", "Posterior", "entropy_gain", "fit_rows", "fitted"]
 
 _START = 8  # runs of the lowest rung before the first fit
 _START_BETWEEN = 2  # and of each rung between it and the target
@@ -280,18 +280,22 @@ def _posterior(table: Table) -> Posterior | None:
     fidelity = table.cost[table.rung]
     return _FITS.get(
         digest("admire", Runs.of(np.column_stack([table.shares, fidelity]), value[:, None])),
-        lambda: Posterior.of(table.shares, fidelity, value, _fitted_rows(table, value)),
+        lambda: Posterior.of(table.shares, fidelity, value, fit_rows(table.rung, value)),
     )
 
 
-def _fitted_rows(table: Table, value: Array) -> npt.NDArray[np.intp]:
-    """Runs for the hyperparameters: the target's first, of each rung at even steps of the loss."""
-    chosen = [np.zeros(0, dtype=np.intp)]
-    room = _FIT_ROWS
-    for rung in range(table.target, -1, -1):
-        rows = np.flatnonzero(table.rung == rung)
+def fit_rows(rung: npt.NDArray[np.intp], value: Array) -> npt.NDArray[np.intp]:
+    """Runs for the hyperparameters, ascending: the highest rung's first, at even steps of the loss.
+
+    Args:
+        rung: Of every run, shape ``(K,)``.
+        value: Objectives, shape ``(K,)``.
+    """
+    chosen, room = [], _FIT_ROWS
+    for level in range(int(rung.max()), -1, -1):
+        rows = np.flatnonzero(rung == level)
         rows = rows[np.argsort(value[rows], kind="stable")]
-        quota = min(len(rows), room // (rung + 1))
+        quota = min(len(rows), room // (level + 1))
         chosen.append(rows[np.round(np.linspace(0, len(rows) - 1, quota)).astype(np.intp)])
         room -= quota
     return np.sort(np.concatenate(chosen))

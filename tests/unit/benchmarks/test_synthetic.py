@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import text
-from benchmarks.synthetic.__main__ import search
 from benchmarks.synthetic.cases import CASES
+from benchmarks.synthetic.search import search
 from cuvee.corpus import prepare
 from cuvee.spec import ByteTokenizer, CorpusSpec, DomainSource
 
@@ -30,10 +30,12 @@ def test_no_mixture_beats_the_optimum_of_a_case(name: str) -> None:
 
 def test_a_search_is_judged_at_every_budget_and_repeats_exactly() -> None:
     name = "three rungs, 6 domains"
-    found = search(None, (name, "random", 3))
+    found = search(None, name, "random", 3)
     assert [r.n for r in found] == list(CASES[name].budgets)
     assert all(r.values["regret"] >= 0 and r.values["spent"] <= r.n + 1e-9 for r in found)
-    assert found == search(None, (name, "random", 3))
+    assert found == search(None, name, "random", 3)
+    regrets = [r.values["regret"] for r in found]
+    assert min(regrets) * 7 <= found[-1].values["area"] <= max(regrets) * 7  # budgets 1 to 8
 
 
 def test_the_optimum_over_real_text_is_not_beaten_by_dense_sampling(
