@@ -28,19 +28,16 @@ _WIDE = 2.0  # inflation from which on a reader should know of it
 def refusal(table: Table, belief: Belief | None, loo: ObjectiveLoo | None) -> str | None:
     """Why there can be no recommendation, and what is missing; None when there can be one."""
     x, _ = table.at(table.target)
-    rung = f"rungs[{table.target}].runs"
     held = int(np.sum(table.busy_rung == table.target))
     out = f"{held} runs failed or are pending" if held else "none failed or is pending"
     different = len(np.unique(np.round(x / (2 * SAME)), axis=0))
-    if belief is None or loo is None or different < LEAST_TARGET:
-        strategy = STRATEGIES[table.problem.spec.strategy]
-        least = max(LEAST_TARGET, strategy.surrogate(table).least_runs(x.shape[1]))
-        if belief is not None:
-            least = LEAST_TARGET
+    if belief is None or loo is None:
+        return _no_model(table)
+    if different < LEAST_TARGET:
         return (
-            f"{different} different mixtures were measured at the target rung, and a model over "
-            f"{x.shape[1]} domains needs at least {least} ({out}): raise {rung}, best to "
-            f"{3 * (x.shape[1] + 1)} or more"
+            f"{different} different mixtures were measured at the target rung, and an answer needs "
+            f"at least {LEAST_TARGET} ({out}). "
+            f"{_budget(table, table.target, LEAST_TARGET + len(x) - different)}"
         )
     if len(loo.rows) >= LEAST_TARGET:
         seen = foresight(loo.measured, loo.predicted)
@@ -54,13 +51,52 @@ def refusal(table: Table, belief: Belief | None, loo: ObjectiveLoo | None) -> st
                 "longer target runs, or keep the present mixture"
             )
     if not len(verified(table)[0]):
-        return f"no measured mixture satisfies the constraints: raise {rung}"
+        return f"no measured mixture satisfies the constraints: raise rungs[{table.target}].runs"
     if table.problem.spec.guardrails and not _baseline_measured(table):
         return (
             "the baseline has not been measured at the target rung, so nothing tells whether the "
             f"guardrails hold ({out}): run it"
         )
     return None
+
+
+def _no_model(table: Table) -> str:
+    """That nothing can be fitted, and the budget that would change it: of which rung, how much.
+
+    A surrogate needs its runs at one rung, whichever; the cheapest that the strategy uses is named.
+    """
+    strategy = STRATEGIES[table.problem.spec.strategy]
+    m, rungs = table.region.dimension, table.problem.rungs
+    least = max(LEAST_TARGET, strategy.surrogate(table).least_runs(m))
+    used = strategy.rungs(table)
+    counts = np.bincount(table.rung, minlength=len(rungs))
+    there = " and ".join(f"{counts[r]} at rungs[{r}] ({rungs[r].kind})" for r in used)
+    said = (
+        f"a model over {m} domains needs at least {least} runs of one rung, and there are {there}"
+    )
+    rung = next((r for r in used if rungs[r].runs >= least), used[0])
+    if (
+        counts[rung] < rungs[rung].runs
+        and strategy.spent(table)
+        and not np.any(table.busy_rung == rung)
+    ):
+        rung = table.target  # whose few runs have ended the search before that rung's were spent
+    return f"{said}. {_budget(table, rung, least)}"
+
+
+def _budget(table: Table, rung: int, least: int) -> str:
+    """What to do for ``least`` measured runs at a rung."""
+    budget, best = table.problem.rungs[rung].runs, 3 * (table.region.dimension + 1)
+    least += int(np.sum((table.busy_rung == rung) & ~table.waits))  # those that failed are spent
+    if budget < least:
+        return (
+            f"The job's budget does not reach it: set rungs[{rung}].runs, which is {budget}, to "
+            f"{least} at least, best to {max(best, least)} or more"
+        )
+    return (
+        f"rungs[{rung}].runs, which is {budget}, would reach it: let the search go on, or see why "
+        "runs failed"
+    )
 
 
 def notes(
