@@ -113,7 +113,7 @@ def search_curve(
     return Figure(
         id="search",
         kind="search",
-        title="Is it still improving?",
+        title="Has it stopped improving?",
         caption=caption,
         data={
             "best": steps,
