@@ -132,11 +132,10 @@ def _ax(
 def _next_trial(
     domains: Sequence[str], trials: Sequence[tuple[int, Array, Array]], repeat: int
 ) -> dict[str, float]:
+    logging.disable(logging.WARNING)  # Ax logs every trial, at levels that it sets itself
     from ax.api.client import Client
     from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
 
-    # Ax logs every trial; its loggers have levels of their own, set when it is imported.
-    logging.disable(logging.WARNING)
     free = domains[:-1]
     rungs = sorted({rung for rung, _, _ in trials})
     client = Client(random_seed=repeat)

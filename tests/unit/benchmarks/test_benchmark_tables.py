@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from benchmarks.replay import plan, summary
 from benchmarks.replay.goals import KNOWN, goals, goals_table
+from benchmarks.replay.objectives import OBJECTIVES
 from benchmarks.replay.paired import difference
 from benchmarks.replay.record import Record
-from benchmarks.replay.search import BUDGETS
+from benchmarks.replay.search import BUDGETS, LADDERS, search
 from benchmarks.replay.spent import Spent, spent_table
-from benchmarks.replay.timing import time_ax, time_ax_domains
+from benchmarks.replay.timing import time_ax, time_ax_domains, time_domains, time_proposal
 from benchmarks.synthetic.summary import overview, problem_table, seconds_table
 
 
@@ -44,7 +47,8 @@ def test_the_interval_of_a_difference_is_that_of_a_normal_mean() -> None:
 def test_a_goal_is_at_most_the_best_competitor_and_what_was_known() -> None:
     ours, far = [0.0, 0.01, 0.02], [0.5, 0.9, 0.7]
     (goal,) = goals(searched({"multi_fidelity": ours, "regmix": [0.02] * 3, "random": far}))
-    assert (goal.method, goal.best) == ("regmix", pytest.approx(0.02))
+    assert goal.method == "regmix"
+    assert goal.best == pytest.approx(0.02)
     assert goal.ours == pytest.approx(0.01)
     assert goal.known == KNOWN["B2", "mean", 4.0] == 0.013
     assert goal.met
@@ -100,15 +104,12 @@ def test_growth_is_shown_against_runs_and_against_domains() -> None:
 def test_the_full_plan_has_every_search_with_ten_seeds_and_no_task_twice() -> None:
     tasks = list(plan.full())
     assert len(set(tasks)) == len(tasks)
-    searches = [t.arguments for t in tasks if t.protocol is plan.search]
-    for protocol, budgets in BUDGETS.items():
-        assert budgets
-        for method in plan.LADDERS:
-            for objective in plan.OBJECTIVES:
-                assert len({a[3] for a in searches if a[:3] == (protocol, method, objective)}) >= 10
-    timed = {t.arguments[0] for t in tasks if t.protocol is plan.time_proposal}
+    searches = [t.arguments for t in tasks if t.protocol is search]
+    for setting in product(BUDGETS, LADDERS, OBJECTIVES):
+        assert len({a[3] for a in searches if a[:3] == setting}) >= 10
+    timed = {t.arguments[0] for t in tasks if t.protocol is time_proposal}
     assert timed == {t.arguments[0] for t in tasks if t.protocol is time_ax}
-    domains = {t.arguments[0] for t in tasks if t.protocol is plan.time_domains}
+    domains = {t.arguments[0] for t in tasks if t.protocol is time_domains}
     assert domains == {t.arguments[0] for t in tasks if t.protocol is time_ax_domains}
     assert tasks[0].protocol is time_ax
 

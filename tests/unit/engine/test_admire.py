@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from botorch.posteriors.gpytorch import GPyTorchPosterior
+from gpytorch.models import ExactGP
 
 from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies.admire import Posterior, fit_rows, fitted
@@ -26,7 +29,8 @@ def test_the_posterior_of_every_run_is_botorchs_with_the_same_hyperparameters() 
     ours = Posterior.of(x, s, y, rows)
     theirs = fitted(x[rows], s[rows], (y[rows] - y.mean()) / y.std(ddof=1))
     inputs = torch.from_numpy(np.column_stack([x, s]))
-    theirs.set_train_data(inputs, torch.from_numpy((y - y.mean()) / y.std(ddof=1)), strict=False)
+    every = torch.from_numpy((y - y.mean()) / y.std(ddof=1))
+    ExactGP.set_train_data(theirs, inputs, every, strict=False)
     p = np.random.default_rng(4).dirichlet(np.ones(4), size=12)
 
     def at(fidelity: float) -> torch.Tensor:
@@ -34,7 +38,7 @@ def test_the_posterior_of_every_run_is_botorchs_with_the_same_hyperparameters() 
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        both = theirs.posterior(torch.cat([at(1.0), at(0.2)]))
+        both = cast(GPyTorchPosterior, theirs.posterior(torch.cat([at(1.0), at(0.2)])))
         noisy = theirs.posterior(at(0.2), observation_noise=True).variance[:, 0].numpy()
     mean = y.mean() + y.std(ddof=1) * both.mean[:12, 0].numpy()
     cov = both.distribution.covariance_matrix.numpy()
