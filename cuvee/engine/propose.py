@@ -16,6 +16,7 @@ from cuvee.engine.evidence.table import Table
 from cuvee.engine.space.simplex import Array
 from cuvee.engine.strategies import STRATEGIES, Point, Strategy
 from cuvee.engine.strategies.base import opening, verified
+from cuvee.engine.strategies.finite import every_mixture, instead
 from cuvee.engine.surrogates.fitted import Fits
 from cuvee.mixture import Mixture
 from cuvee.records import Explanation, History, Prediction, Proposal, SearchProblem
@@ -85,7 +86,10 @@ def answer_mixture(
 
 
 def _next(table: Table, fits: Fits, strategy: Strategy, rng: np.random.Generator) -> Point | None:
-    """References and anchors first, cheapest rung first; then the strategy's next point."""
+    """References and anchors first, cheapest rung first; then the strategy's next point.
+
+    Where the constraints allow few mixtures, one that is worth a run (``finite``).
+    """
     for rung in strategy.rungs(table):
         first = opening(table, rung) if table.left(rung) > 0 else None
         if first is not None:
@@ -93,7 +97,10 @@ def _next(table: Table, fits: Fits, strategy: Strategy, rng: np.random.Generator
     if table.single:
         return None
     point = strategy.next_point(table, fits, rng)
-    return None if point is None else opening(table, point.rung) or point
+    if point is None or (first := opening(table, point.rung)) is not None:
+        return None if point is None else first
+    mixtures = every_mixture(table)
+    return point if mixtures is None else instead(table, fits, strategy, point, mixtures)
 
 
 def _issued(table: Table) -> list[int]:

@@ -1,4 +1,4 @@
-"""When a search has nothing left to ask: budgets spent, one mixture possible, or certain enough.
+"""When a search has nothing left to ask: budgets spent, all mixtures run, or certain enough.
 
 The same history is always judged the same: whatever is drawn here has a fixed seed.
 """
@@ -19,8 +19,9 @@ from cuvee.engine.goal import Goal
 from cuvee.engine.space import design
 from cuvee.engine.space.optimum import minimise
 from cuvee.engine.space.simplex import Array
-from cuvee.engine.strategies import STRATEGIES
+from cuvee.engine.strategies import STRATEGIES, Strategy
 from cuvee.engine.strategies.base import opening, verified
+from cuvee.engine.strategies.finite import REPEATS, every_mixture, wanting
 from cuvee.engine.strategies.multi_fidelity import Prospect
 from cuvee.engine.surrogates.belief import Belief
 from cuvee.engine.surrogates.fitted import Fits, objective_noise
@@ -50,14 +51,35 @@ def over(table: Table, fits: Fits) -> str | None:
     if strategy.spent(table):
         issued = sum(table.issued(rung) for rung in range(table.target + 1))
         return f"the budget of {issued} runs is spent"
-    if table.single and not any(_opens(table, rung) for rung in strategy.rungs(table)):
-        return "the constraints allow a single mixture: there is nothing to search"
+    mixtures = every_mixture(table)
+    if (table.single or mixtures is not None) and not any(
+        _opens(table, rung) for rung in strategy.rungs(table)
+    ):
+        if mixtures is None:
+            return "the constraints allow a single mixture: there is nothing to search"
+        if (exhausted := _exhausted(table, strategy, mixtures)) is not None:
+            return exhausted
     settled = _SETTLED.get(strategy.name)
     return None if settled is None else settled(table, fits)
 
 
 def _opens(table: Table, rung: int) -> bool:
     return table.left(rung) > 0 and opening(table, rung) is not None
+
+
+def _exhausted(table: Table, strategy: Strategy, mixtures: Array) -> str | None:
+    """Why no run is left where only ``mixtures (n, m)`` are allowed; None while one is."""
+    spent = table.left(table.target) == 0
+    rungs = strategy.rungs(table) if spent else (table.target,)
+    if any(len(wanting(table, rung, mixtures)) for rung in rungs):
+        return None
+    if spent:
+        return "the target's runs are spent, and no mixture is left to run below it"
+    failed = bool(np.any((table.busy_rung == table.target) & ~table.waits))
+    return (
+        f"every mixture that the constraints allow has been measured{' or failed' * failed}: "
+        f"{len(mixtures)} of them, {REPEATS} runs of each at the target"
+    )
 
 
 def _settled_by_laws(table: Table, fits: Fits) -> str | None:

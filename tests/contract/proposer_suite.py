@@ -6,6 +6,7 @@ Most cases share one measured history per strategy, whose fits the engine rememb
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 from typing import Any
 
@@ -50,6 +51,11 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
             kind="pareto", parts={"one": {"d0": 1.0, "d1": 2.0}, "two": {"d2": 1.0, "d3": 1.0}}
         )
     },
+}
+
+FEW = {
+    "one_active": Constraints(max_active=1),
+    "a_half_and_a_choice": Constraints(bounds={"d0": Bound(min=0.5, max=0.5)}, max_active=2),
 }
 
 REFERENCES = {"baseline", "natural", "uniform"}
@@ -271,6 +277,28 @@ class ProposerSuite:
         decision = should_stop(problem, history)
         assert decision.stop
         assert "single mixture" in decision.reason
+
+    @pytest.mark.parametrize("name", sorted(FEW))
+    def test_few_feasible_mixtures_are_each_run_and_then_the_search_ends(self, strategy, name):
+        world = small_world(m=3)
+        problem = job(world, (12, 20), strategy)
+        spec = problem.spec.model_copy(update={"constraints": FEW[name]})
+        problem = SearchProblem.build(spec, world.manifest())
+        history = run_search(world, problem, seed=13)
+        feasible = problem.feasible()
+        inside = [o for o in history.observations if not feasible.violations(o.mixture)]
+        at = [Counter(o.mixture.digest() for o in inside if o.rung == r) for r in (0, 1)]
+        assert max(at[0].values(), default=0) <= 1
+        assert len(history.observations) <= 16
+        decision = should_stop(problem, history)
+        assert decision.stop
+        if "every mixture that the constraints allow" in decision.reason:
+            assert len(at[1]) == (3 if name == "one_active" else 2)
+            assert set(at[1].values()) == {2}
+        else:
+            assert strategy in ("multi_fidelity", "mixing_law")
+        answer = answer_mixture(problem, history, seed=13)
+        assert not feasible.violations(answer)
 
     def test_a_replay_proposes_and_answers_rows_of_its_pool(self, strategy):
         world = small_world()

@@ -62,8 +62,9 @@ class Strategy(ABC):
 
     Implementations are stateless and pure: everything they may know is in the table, its fits and
     the generator. A point returned must be feasible, or a row of the table's pool where it has
-    one, and differ from every mixture that was tried or is pending at its rung. The first runs at
-    a rung (references, the repeat; see ``opening``) are the same for every strategy.
+    one, and differ from every mixture that was tried or is pending at its rung. Where the
+    constraints allow too few for that, ``finite`` says what is run instead. The first runs at a
+    rung (references, the repeat; see ``opening``) are the same for every strategy.
     """
 
     name: str
