@@ -1,7 +1,9 @@
 """Fill the space, then follow the log-linear laws: their optimum, and what could beat it.
 
 The target's laws are shrunk towards those of the rung below, whose runs are spent first
-(``laws``; Ye et al. 2024, arXiv 2403.16952, give the law but no way to choose runs by it).
+(``laws``; Ye et al. 2024, arXiv 2403.16952, give the law but no way to choose runs by it). The
+answer is the optimum of the target's laws, or, with fewer than ``m + 1`` mixtures there, of the
+laws of the rung below: fitted to cheap runs and carried over, as published.
 """
 
 from __future__ import annotations
@@ -58,18 +60,16 @@ class MixingLaw(Strategy):
         return self._explore(table, fitted, rng)
 
     def answer(self, table: Table, fits: Fits, rng: np.random.Generator) -> Array:
-        fitted = fits.at(table.target)
-        if table.pool is not None:
+        # With too few target runs for its own law, the law of the rung below, as published.
+        known = next(
+            (f for r in reversed(range(table.target + 1)) if (f := fits.at(r)) is not None), None
+        )
+        if table.pool is not None and known is not None:
             rows = table.pool[table.target]
-            known = fitted or next(
-                (f for r in reversed(range(table.target)) if (f := fits.at(r)) is not None), None
-            )
-            if known is not None:
-                return np.asarray(rows[np.argmin(known.objective(rows))])
-        if fitted is None:
+            return np.asarray(rows[np.argmin(known.objective(rows))])
+        if known is None:
             return best_or_unseen(table, rng)
-        region = fitted.reach(table.region, stretch=False)
-        return fitted.optimum(region, design.centre(table))
+        return known.optimum(known.reach(table.region, stretch=False), design.centre(table))
 
     @staticmethod
     def design_size(table: Table) -> int:
