@@ -23,6 +23,7 @@ from cuvee.engine.answer.guardrails import best_that_holds, predicted_guardrails
 from cuvee.engine.answer.shadow import shadow_prices
 from cuvee.engine.answer.verification_power import Noise, plan, run_noise
 from cuvee.engine.evidence import doctor
+from cuvee.engine.evidence.reuse import alarms
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.propose import answer_mixture
 from cuvee.engine.space.optima import descend, draw_optima, gather
@@ -101,6 +102,7 @@ def recommend(problem: SearchProblem, history: History, seed: int) -> Recommenda
     references = np.array([table.vector(problem.reference(label)) for label in _LABELS])
     gains = gap(belief, references, p, level)
     noise = run_noise(table, belief)
+    reuse = reuse_summaries(table, belief.model)
     return Recommendation(
         mixture=mixture,
         shares=_shares(table, mixture, optima.p, level),
@@ -121,11 +123,12 @@ def recommend(problem: SearchProblem, history: History, seed: int) -> Recommenda
         plan=_plans(table, mixture, gains, noise),
         front=points,
         bridges=_bridges(table, fits),
-        reuse=reuse_summaries(table, belief.model),
+        reuse=reuse,
         diagnosis=diagnosis,
         notes=(
             *notes(table, belief, loo, p, noise, [table.eval_sets[e] for e in guards.sets[broken]]),
             *([_BEATEN] if beaten else []),
+            *alarms(reuse),
         ),
     )
 

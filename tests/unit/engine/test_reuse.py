@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cuvee.answer import ReuseSummary
 from cuvee.engine.answer.fit_records import reuse_summaries
+from cuvee.engine.answer.recommend import recommend
 from cuvee.engine.evidence.joining import joined
 from cuvee.engine.evidence.reuse import Earlier, alarms, express
 from cuvee.engine.evidence.table import Table
@@ -233,9 +234,9 @@ class TestAlarms:
     def summary(self, **fields: object) -> ReuseSummary:
         return ReuseSummary.model_validate({"source": "before", "used": 9} | fields)
 
-    def test_runs_that_hardly_foretell_the_target_are_named(self) -> None:
+    def test_runs_that_foretell_the_target_poorly_are_named(self) -> None:
         (said,) = alarms([self.summary(trust=0.95), self.summary(trust=0.41, source="odd")])
-        assert "earlier job odd hardly foretell" in said
+        assert "earlier job odd foretell this job's target poorly" in said
         assert "0.41" in said
 
     def test_runs_that_were_of_no_use_are_named_with_the_reason(self) -> None:
@@ -349,20 +350,23 @@ class TestWarmSearch:
         trust = [s.trust for s in reuse_summaries(table, model)]
         return table, model, trust[0] if trust else None
 
-    def test_the_default_surrogate_says_how_far_it_trusts(self) -> None:
+    def test_the_answer_says_how_far_it_trusts_and_raises_the_alarm_for_altered_text(self) -> None:
         world = power_world(np.random.default_rng(0), 6, noise=(0.0, 0.01))
-        problem = world.problem((1, 100))
+        problem = world.problem((1, 100), strategy="multi_fidelity")
         warm = WarmStart(jobs=("before",), splits={"d0": self.SPLIT})
         spec = problem.spec.model_copy(update={"warm_start": warm})
         problem = problem.model_copy(update={"spec": spec})
         trusted = []
         for altered in (False, True):
-            table = Table.build(problem, self.history(world, problem, 10, 0, altered, before=25))
-            (summary,) = reuse_summaries(table, SURROGATES["default"].fit(table.runs))
+            history = self.history(world, problem, 10, 0, altered, before=25)
+            found = recommend(problem, history, 0)
+            (summary,) = found.reuse
             assert (summary.used, summary.expressed) == (25, 25)
             assert summary.trust is not None
             trusted.append(summary.trust)
-            assert bool(alarms((summary,))) == altered
+            assert (
+                any("foretell this job's target poorly" in note for note in found.notes) == altered
+            )
         assert trusted[1] < trusted[0] - 0.1
 
     def test_three_eighths_of_the_runs_do_and_altered_text_is_trusted_less(self) -> None:
