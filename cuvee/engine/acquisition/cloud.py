@@ -22,12 +22,13 @@ def cloud(table: Table, rng: np.random.Generator, about: Array, count: int) -> A
     """Feasible mixtures to score, shape ``(n, m)``; all untaken rows of the pool, if there is one.
 
     A quarter is uniform over the region, a quarter around the prior at many strengths, the rest
-    near the mixtures of ``about``; then the best feasible mixtures that lower rungs have measured.
+    near the mixtures of ``about``; then these themselves, and the best feasible mixtures that lower
+    rungs have measured.
 
     Args:
         table: The history so far.
         rng: Source of randomness.
-        about: Mixtures that look good, shape ``(k, m)``.
+        about: Feasible mixtures that look good, shape ``(k, m)``.
         count: How many to draw.
     """
     if table.pool is not None:
@@ -38,6 +39,7 @@ def cloud(table: Table, rng: np.random.Generator, about: Array, count: int) -> A
         table.region.sample(rng, quarter),
         table.region.sample_around(rng, design.centre(table), strengths),
         near(table, rng, about, count - 2 * quarter),
+        about,
     ]
     swarm = table.rung < table.target
     order = np.argsort(table.goal.value(table.losses[swarm]), kind="stable")[:_SWARM]
