@@ -96,12 +96,12 @@ class ShadowPrice(Record):
     binding: bool
     gain_per_billion: Interval = Field(
         description="Fall of the objective with 10^9 more tokens, re-optimised, bits per byte; "
-        "scaled from `gain` where that is for fewer."
+        "scaled from `gain` where that is for another number."
     )
     tokens: int | None = Field(
         None,
-        description="More tokens that `gain` is for: 10^9, or what moves the cap as far as the "
-        "runs can speak for.",
+        description="More tokens that `gain` is for: 10^9, or a round number that moves the cap by "
+        "an amount that shows and that the runs can speak for.",
     )
     gain: Interval | None = Field(None, description="With that many more, bits per byte.")
 
