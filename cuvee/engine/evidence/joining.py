@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cuvee.engine.surrogates.base import Model, Runs
+from cuvee.engine.surrogates.memo import Memo, digest
 from cuvee.engine.surrogates.power import Power
 from cuvee.errors import EngineError
 
@@ -28,6 +29,8 @@ domain's text was altered."""
 
 _CLEAR = 2.0  # standard errors by which levels differ before they are made equal
 
+_JOINED: Memo[Runs] = Memo(8)
+
 
 def joined(runs: Runs) -> Runs:
     """The runs, those tasks as this job's that help to foretell it.
@@ -38,6 +41,10 @@ def joined(runs: Runs) -> Runs:
     its domain. A task that never had a domain which this job has stays a task, for what its level
     owes to that is not known.
     """
+    return _JOINED.get(digest("joined", runs), lambda: _joined(runs))
+
+
+def _joined(runs: Runs) -> Runs:
     for one in range(1, int(runs.task.max(initial=0)) + 1):
         own, theirs = runs.task == 0, runs.task == one
         shared = np.isin(runs.rung[own], runs.rung[theirs])
