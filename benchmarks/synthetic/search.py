@@ -17,7 +17,7 @@ from cuvee.engine.evidence.table import Table
 from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.fitted import Fits
 from cuvee.records import History, Observation, Proposal, SearchProblem
-from cuvee.spec import StrategyName
+from cuvee.spec import Doctor, StrategyName
 
 __all__ = ["Task", "run_task", "search"]
 
@@ -55,7 +55,7 @@ def search(corpora: Path | None, name: str, strategy: StrategyName, seed: int) -
     """
     case = (CASES if corpora is None else with_text(corpora))[name]
     world = case.build(seed)
-    problem = world.problem(case.runs, strategy=strategy, seed=seed, costs=case.costs)
+    problem = _undiagnosed(world.problem(case.runs, strategy=strategy, seed=seed, costs=case.costs))
     blind = np.random.default_rng(seed).dirichlet(np.ones(len(world.names)), size=_BLIND)
     best = world.objective(world.optimum)
     scale = float(np.median([world.objective(p) for p in blind])) - best
@@ -77,6 +77,13 @@ def search(corpora: Path | None, name: str, strategy: StrategyName, seed: int) -
         history = History(observations=tuple(bought))
         last |= _agreement(world, problem, history, blind[:_RANKED])
     return found
+
+
+def _undiagnosed(problem: SearchProblem) -> SearchProblem:
+    """Without the doctor's anchors, which are the same for all and would be a third of the target's
+    runs; the references stay."""
+    spec = problem.spec.model_copy(update={"doctor": Doctor(anchors=0, repeats=0)})
+    return problem.model_copy(update={"spec": spec})
 
 
 def _agreement(
