@@ -236,7 +236,7 @@ def doctor_lines(report: Report) -> Iterator[str]:
 
 
 def reuse_lines(report: Report) -> Iterator[str]:
-    """How many runs of each earlier job were used, and why others were not."""
+    """How many runs of each earlier job were used, and what is to be said of them."""
     for one in report.reuse:
         line = f"{one.source}: {counted(one.used, 'run')} used"
         if one.expressed:
@@ -244,6 +244,5 @@ def reuse_lines(report: Report) -> Iterator[str]:
         if one.trust is not None:
             line += f", trust {one.trust:.2f}"
         if one.dropped:
-            why = f" ({'; '.join(one.reasons)})" if one.reasons else ""
-            line += f"; {one.dropped} dropped{why}"
-        yield line + "."
+            line += f"; {one.dropped} dropped"
+        yield line + (f" ({'; '.join(one.reasons)})." if one.reasons else ".")

@@ -57,8 +57,8 @@ doctor: {anchors: 6, repeats: 3}
 # chance, no mixture is better by twice as much than the best one measured.
 stopping: {least_gain: 0.002, certainty: 0.9}
 
-# Runs of earlier jobs are trusted as far as they prove to predict this one. A domain that was cut
-# up since is given its parts here, and their shares of it.
+# Runs of earlier jobs are trusted as far as they prove to predict this one; only multi_fidelity can
+# learn how far. A domain that was cut up since is given its parts here, and their shares of it.
 warm_start:
   jobs: [last-week]
   splits:
