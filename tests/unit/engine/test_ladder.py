@@ -287,11 +287,12 @@ def test_the_noise_of_the_worst_excess_is_that_of_the_worst_set() -> None:
 
 def test_it_goes_on_while_no_mixture_measured_keeps_the_guardrails() -> None:
     problem, history = cramped()
-    baseline = {"d0": 0.9, "d1": 0.05, "d2": 0.05}
+    baseline = {"d0": 0.4, "d1": 0.3, "d2": 0.3}
     at_baseline = observed(world(noise=0.05), np.array([list(baseline.values())]), 1, 700)
     more = History(observations=(*history.observations, *at_baseline))
     assert should_stop(with_spec(problem, baseline=baseline), more).stop
-    guarded = with_spec(problem, baseline=baseline, guardrails=(Guardrail(eval_set="d0"),))
+    hard = (Guardrail(eval_set="d0", max_increase=0.05),)
+    guarded = with_spec(problem, baseline=baseline, guardrails=hard)
     assert not should_stop(guarded, more).stop
 
 
