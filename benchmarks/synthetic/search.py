@@ -25,6 +25,7 @@ Task = tuple[str, StrategyName, int]
 """Case, strategy, seed."""
 
 _BLIND = 256
+_SALT = 1  # the world and the search draw from the seed itself
 _RANKED = 48
 
 
@@ -56,7 +57,7 @@ def search(corpora: Path | None, name: str, strategy: StrategyName, seed: int) -
     case = (CASES if corpora is None else with_text(corpora))[name]
     world = case.build(seed)
     problem = _undiagnosed(world.problem(case.runs, strategy=strategy, seed=seed, costs=case.costs))
-    blind = np.random.default_rng(seed).dirichlet(np.ones(len(world.names)), size=_BLIND)
+    blind = np.random.default_rng([seed, _SALT]).dirichlet(np.ones(len(world.names)), size=_BLIND)
     best = world.objective(world.optimum)
     scale = float(np.median([world.objective(p) for p in blind])) - best
     bought: list[Observation] = []

@@ -5,8 +5,10 @@ Candidates are those about the answer and the minima of weighted sums of the par
 the minimum of its neighbour: a weighted sum finds every point of a convex front, the candidates
 what there is of another. Mixtures that the guardrails do not allow are left out.
 
-The recommendation is on its own front: the strategy's answer where no candidate beats it on every
-part, else, of the mixtures on the front that do, the one whose mean over the parts is least. So it
+The recommendation is on its own front: the strategy's answer, mostly a measured mixture. Among so
+many candidates one nearly always has posterior means a little lower on all parts, but that is no
+reason to leave what was measured: such mixtures are left out, unless the mean over the parts of
+the best of them is lower with a chance of ``SURE``; then it is recommended. So the recommendation
 gives up none of what the answer had, unlike a knee or the nearest point.
 """
 
@@ -19,9 +21,11 @@ from scipy import stats
 
 from cuvee.answer import FrontPoint, Interval
 from cuvee.engine.acquisition.guardrails import Guards
+from cuvee.engine.answer.contrast import gap
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.space.optima import descend
 from cuvee.engine.space.simplex import Array, Region
+from cuvee.engine.strategies.multi_fidelity import SURE
 from cuvee.engine.surrogates.belief import Belief
 
 __all__ = ["front", "nondominated"]
@@ -82,9 +86,10 @@ def front(
         allowed[0] = True  # rounding its shares must not drop the answer
         candidates = candidates[allowed]
     values = belief.model.mean(candidates, belief.target) @ weights.T  # (n, Q)
-    kept = nondominated(values)
-    level = kept[np.all(values[kept] <= values[0], axis=1)]
-    chosen = int(level[np.argmin(values[level].mean(axis=1))])
+    chosen = _chosen(belief, candidates, values)
+    beating = np.all(values <= values[chosen], axis=1) & np.any(values < values[chosen], axis=1)
+    rest = np.flatnonzero(~beating)
+    kept = rest[nondominated(values[rest])]
     kept = _thin(values, kept, _MOST, chosen)
     kept = kept[np.argsort(values[kept, 0], kind="stable")]
     deviation = belief.inflation * np.sqrt(belief.model.var(candidates[kept], belief.target))
@@ -104,6 +109,20 @@ def front(
             )
         )
     return tuple(points), np.asarray(candidates[chosen])
+
+
+def _chosen(belief: Belief, candidates: Array, values: Array) -> int:
+    """The row to recommend: the first, or one that beats it on every part and surely on their mean.
+
+    Args:
+        belief: The posterior of an objective with parts.
+        candidates: Shape ``(n, m)``, the answer first.
+        values: Posterior means of the parts there, shape ``(n, Q)``.
+    """
+    better = np.flatnonzero(np.all(values <= values[0], axis=1))
+    top = int(better[np.argmin(values[better].mean(axis=1))])
+    chance = gap(belief, candidates[:1], candidates[top], SURE).chance[0]
+    return top if chance >= SURE else 0
 
 
 def nondominated(values: Array) -> Array:

@@ -68,9 +68,9 @@ def nearest(table: Table, guards: Guards, belief: Belief, among: Array) -> Neare
         # Minus the log chance, which has a slope where the chance underflows.
         mean, sd = guards.increase(belief, p)
         room = guards.slack - mean
-        known = np.where(room >= -1e-12, 0.0, _FAR)
+        known = np.where(room >= -1e-12, 0.0, _FAR * (1.0 - room))
         each = np.where(sd > 1e-12, -log_ndtr(room / np.maximum(sd, 1e-12)), known)
-        return np.asarray(np.minimum(each, _FAR).sum(axis=1))
+        return np.asarray(each.sum(axis=1))
 
     p = among[np.argmin(doubt(among))]
     if table.pool is None:

@@ -63,7 +63,7 @@ def shadow_prices(
         confidence: Level of the intervals.
     """
     caps = list(_caps(table))
-    binding = [cap for cap in caps if p[cap.column] >= cap.share - _AT_CAP]
+    binding = [cap for cap in caps if p[cap.column] >= cap.share - min(_AT_CAP, cap.share / 2)]
     priced = {}
     if binding:
         moved = _moved(belief, region, optima, binding)

@@ -61,6 +61,18 @@ def test_what_is_recommended_is_on_the_front_and_no_worse_than_the_answer(
     assert table.mixture(same) in [point.mixture for point in again]
 
 
+def test_an_answer_stays_where_what_beats_it_is_not_surely_better() -> None:
+    table, belief, model = searched(2, 2)
+    cloud = np.random.default_rng(0).dirichlet(np.ones(4), size=100)
+    _, near = front_of(table, belief, np.full(4, 0.25), cloud)
+    unsure = replace(belief, inflation=1e3)
+    found, chosen = front_of(table, unsure, np.array([0.97, 0.01, 0.01, 0.01]), cloud)
+    assert np.array_equal(chosen, [0.97, 0.01, 0.01, 0.01])
+    before, after = table.goal.of_parts(model.mean(np.stack([chosen, near]), 1))
+    assert np.all(after < before), "there is one that beats it by its mean"
+    assert table.mixture(chosen) in [point.mixture for point in found]
+
+
 def test_what_the_guardrails_forbid_is_not_on_the_front() -> None:
     table, belief, _ = searched(2, 2)
     cloud = np.random.default_rng(0).dirichlet(np.ones(4), size=100)
