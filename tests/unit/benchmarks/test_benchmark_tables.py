@@ -44,6 +44,19 @@ def test_the_interval_of_a_difference_is_that_of_a_normal_mean() -> None:
     assert difference({1: 2.0}, {0: 1.0}) is None
 
 
+def test_ten_seeds_resolve_a_difference_of_nothing_one_time_in_ten() -> None:
+    rng = np.random.default_rng(1)
+    found = [
+        difference(dict(enumerate(rng.normal(size=10))), dict.fromkeys(range(10), 0.0))
+        for _ in range(400)
+    ]
+    share = np.mean([one.resolved for one in found if one is not None])
+    assert 0.06 < share < 0.14
+    few = difference({0: 0.02, 1: 0.02}, {0: 0.01, 1: 0.01})
+    assert few is not None
+    assert not few.resolved, "two seeds tell nothing"
+
+
 def test_a_goal_is_at_most_the_best_competitor_and_what_was_known() -> None:
     ours, far = [0.0, 0.01, 0.02], [0.5, 0.9, 0.7]
     (goal,) = goals(searched({"multi_fidelity": ours, "regmix": [0.02] * 3, "random": far}))

@@ -119,6 +119,14 @@ def test_the_nearest_is_no_farther_than_any_candidate() -> None:
         assert found.chance <= found.chances.min()
 
 
+def test_the_nearest_is_found_from_afar_where_the_surface_is_known_well() -> None:
+    table, guards, belief, _, candidates = guarded(1, (Guardrail(eval_set="d0"),), own=4.0)
+    sure = replace(belief, inflation=belief.inflation * 1e-3)
+    worst = candidates[np.argsort(guards.increase(belief, candidates)[0][:, 0])[-8:]]
+    assert np.all(guards.all_hold(sure, worst) == 0.0)
+    assert nearest(table, guards, sure, worst).chance > 0.5, "the baseline keeps it"
+
+
 def test_what_can_hardly_be_kept_is_named_with_what_would_allow_it() -> None:
     asked = (Guardrail(eval_set="d0"), Guardrail(eval_set="d1", max_increase=9.0))
     table, guards, belief, _, candidates = guarded(1, asked, own=4.0)
