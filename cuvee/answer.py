@@ -134,13 +134,22 @@ class VerificationPlan(Record):
 
 
 class BridgePlan(Record):
-    """Target runs that repair the ranking between rungs, chosen by information per cost."""
+    """How far mixtures measured at both ends of the ladder have repaired the ranking between."""
 
-    runs: int = Field(description="Bridges run so far.")
-    agreement_before: Interval | None = None
-    agreement_after: Interval | None = None
-    worth_another: bool
-    reason: str
+    runs: int = Field(
+        description="Mixtures measured at the target and at the cheapest rung, references and "
+        "anchors among them."
+    )
+    agreement_before: Interval | None = Field(
+        None, description="Rank correlation of the target with the cheapest rung's prediction."
+    )
+    agreement_after: Interval | None = Field(
+        None, description="Of the target with what is predicted from every run."
+    )
+    worth_another: bool = Field(
+        description="Whether another would repair enough of the ranking, by information alone."
+    )
+    reason: str = Field(description="Why; and what ended the search, where that is over.")
 
 
 class ReuseSummary(Record):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from cuvee.answer import ShadowPrice
+from cuvee.answer import BridgePlan, ShadowPrice
 
-__all__ = ["billion_words", "chance_words", "decimals"]
+__all__ = ["another_words", "billion_words", "bridged_words", "chance_words", "decimals"]
 
 _BILLION = 10**9
 _FARTHEST = 10
@@ -44,6 +44,19 @@ def billion_words(price: ShadowPrice, gain: str) -> str:
     if price.tokens * _FARTHEST < _BILLION:
         return "a billion is farther than the runs can tell"
     return f"{gain} at most for a billion"
+
+
+def bridged_words(bridges: BridgePlan) -> str:
+    """How many mixtures were measured at both the cheapest rung and the target."""
+    return (
+        "1 mixture was measured" if bridges.runs == 1 else f"{bridges.runs} mixtures were measured"
+    )
+
+
+def another_words(bridges: BridgePlan) -> str:
+    """Whether one more would repair the ranking; what ended the search is in the reason."""
+    more = "another would repair the ranking"
+    return f"{more} further" if bridges.worth_another else f"{more} too little for its cost"
 
 
 def decimals(value: float) -> int:

@@ -24,7 +24,7 @@ from cuvee.cli.words import (
     tokens,
 )
 from cuvee.mixture import Mixture
-from cuvee.wording import billion_words, chance_words, decimals
+from cuvee.wording import another_words, billion_words, bridged_words, chance_words, decimals
 
 __all__ = [
     "bridge_lines",
@@ -158,20 +158,20 @@ def _mixture(mixture: Mixture, shown: int) -> str:
 
 
 def bridge_lines(report: Report) -> Iterator[str]:
-    """What was done to tie the rungs' rankings together."""
+    """What ties the rungs' rankings together, and whether more would."""
     found = report.bridges
     if found is None:
         return
-    line = f"{counted(found.runs, 'target run')} to tie the rungs' rankings together"
+    line = f"{bridged_words(found)} at both ends of the ladder"
     before, after = found.agreement_before, found.agreement_after
     if before is not None and after is not None:
         line += (
-            f"; agreement {before.mean:.2f} ({before.low:.2f} to {before.high:.2f}) before, "
-            f"{after.mean:.2f} ({after.low:.2f} to {after.high:.2f}) after"
+            "; among the best candidates, rank correlation with the target "
+            f"{before.mean:.2f} ({before.low:.2f} to {before.high:.2f}) by the cheapest rung's "
+            f"prediction alone, {after.mean:.2f} ({after.low:.2f} to {after.high:.2f}) by all runs"
         )
-    worth = "another is worth its cost" if found.worth_another else "another is not worth its cost"
     reason = f": {found.reason.rstrip('.')}" if found.reason else ""
-    yield f"{line}; {worth}{reason}."
+    yield f"{line}; {another_words(found)}{reason}."
 
 
 def calibration_lines(report: Report) -> Iterator[str]:

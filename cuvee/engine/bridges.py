@@ -77,7 +77,7 @@ def plan(table: Table, fits: Fits, settled: str | None = None) -> BridgePlan | N
     Args:
         table: The history so far.
         fits: Its fits.
-        settled: Why the search is over, if it is: then no other run is worth its cost.
+        settled: Why the search is over, if it is; said beside what another bridge would tell.
 
     Returns:
         None on a ladder of one rung, and where the lowest or the target has no runs yet.
@@ -102,9 +102,7 @@ def plan(table: Table, fits: Fits, settled: str | None = None) -> BridgePlan | N
     share = float(told.max()) / now if now > 0 else 0.0
     noise = float(np.sqrt(outlook.weights**2 @ belief.model.noise(table.target)))
     apart = float(np.sqrt(now))
-    if settled is not None:
-        worth, reason = False, f"the search is over: {settled}"
-    elif share < _WORTH or apart < noise:
+    if share < _WORTH or apart < noise:
         worth = False
         reason = (
             f"the best candidates differ by {apart:.2g} bits per byte beyond what is known, "
@@ -116,6 +114,8 @@ def plan(table: Table, fits: Fits, settled: str | None = None) -> BridgePlan | N
             f"another bridge would settle {share:.0%} of what is unknown of the differences "
             f"between the best candidates ({apart:.2g} bits per byte)"
         )
+    if settled is not None:
+        reason += f"; the search is over: {settled}"
     return BridgePlan(
         runs=bridged,
         agreement_before=before,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cuvee.answer import BridgePlan, Interval, RungSummary
+from cuvee.wording import another_words, bridged_words
 from service.dashboard.figures import Figure
 from service.dashboard.formats import correlation
 from service.dashboard.rows import Axis, Marks, rows_data
@@ -30,8 +31,8 @@ def agreement_figure(rungs: tuple[RungSummary, ...], bridges: BridgePlan | None)
     told = _caption(found)
     if bridges is not None:
         for name, agreement in (
-            ("before bridges", bridges.agreement_before),
-            ("after bridges", bridges.agreement_after),
+            ("best candidates, by the cheapest rung", bridges.agreement_before),
+            ("best candidates, by all runs", bridges.agreement_after),
         ):
             if agreement is not None:
                 found.append(_Row(name, agreement))
@@ -91,15 +92,16 @@ def _caption(found: list[_Row]) -> str:
 
 
 def bridge_sentence(bridges: BridgePlan | None) -> str:
-    """What bridges were run, and whether another is worth it; empty without a plan."""
+    """What ties the rungs' rankings together, and whether more would; empty without a plan."""
     if bridges is None:
         return ""
-    what = "to tie the rungs' rankings together"
-    runs = "1 target run was made" if bridges.runs == 1 else f"{bridges.runs} target runs were made"
-    count = f"{runs} {what}"
+    count = f"{bridged_words(bridges)} at both ends of the ladder"
     before, after = bridges.agreement_before, bridges.agreement_after
     if before is not None and after is not None:
-        count += f"; they took the agreement from {correlation(before)} to {correlation(after)}"
-    more = "Another is worth its cost" if bridges.worth_another else "Another is not worth its cost"
+        count += (
+            ". Among the best candidates, rank correlation with the target is "
+            f"{correlation(before)} by the cheapest rung's prediction alone, {correlation(after)} "
+            "by all runs"
+        )
     reason = f": {bridges.reason.rstrip('.')}." if bridges.reason else "."
-    return f"{count}. {more}{reason}"
+    return f"{count}. {another_words(bridges).capitalize()}{reason}"

@@ -122,12 +122,15 @@ def test_the_front_marks_the_recommendation():
 
 def test_bridges_and_their_worth():
     assert said(evidence.bridge_lines(a_report())).startswith(
-        "2 target runs to tie the rungs' rankings together; agreement 0.64 (0.28 to 0.87) before, "
-        "0.86 (0.71 to 0.94) after; another is not worth its cost: a third bridge"
+        "2 mixtures were measured at both ends of the ladder; among the best candidates, rank "
+        "correlation with the target 0.64 (0.28 to 0.87) by the cheapest rung's prediction alone, "
+        "0.86 (0.71 to 0.94) by all runs; another would repair the ranking too little for its "
+        "cost: a third bridge"
     )
     none = BridgePlan(runs=0, worth_another=True, reason="")
     assert said(evidence.bridge_lines(a_report(bridges=none))) == (
-        "0 target runs to tie the rungs' rankings together; another is worth its cost."
+        "0 mixtures were measured at both ends of the ladder; another would repair the ranking "
+        "further."
     )
 
 

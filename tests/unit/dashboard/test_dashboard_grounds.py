@@ -172,13 +172,14 @@ def test_two_rungs_of_one_kind_are_told_apart() -> None:
 def test_bridges_say_whether_another_is_worth_it() -> None:
     said = bridge_sentence(a_report().bridges)
     assert said.startswith(
-        "2 target runs were made to tie the rungs' rankings together; they took the agreement "
-        "from 0.64 [0.28, 0.87] to 0.86 [0.71, 0.94]. "
+        "2 mixtures were measured at both ends of the ladder. Among the best candidates, rank "
+        "correlation with the target is 0.64 [0.28, 0.87] by the cheapest rung's prediction "
+        "alone, 0.86 [0.71, 0.94] by all runs. "
     )
-    assert "not worth its cost: a third bridge would narrow" in said
+    assert "too little for its cost: a third bridge would narrow" in said
     more = bridge_sentence(BridgePlan(runs=1, worth_another=True, reason="it is cheap."))
-    assert more.startswith("1 target run was made")
-    assert more.endswith("Another is worth its cost: it is cheap.")
+    assert more.startswith("1 mixture was measured")
+    assert more.endswith("Another would repair the ranking further: it is cheap.")
     assert bridge_sentence(None) == ""
 
 

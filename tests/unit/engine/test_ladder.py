@@ -23,6 +23,7 @@ from cuvee.records import EvalLoss, History, Observation, PendingRun, Proposal, 
 from cuvee.spec import (
     Bound,
     Constraints,
+    Doctor,
     Guardrail,
     JobSpec,
     NgramRung,
@@ -168,6 +169,45 @@ def test_bridges_repair_the_ranking() -> None:
     assert found.agreement_after.mean > found.agreement_before.mean
     assert found.agreement_after.low <= found.agreement_after.mean <= found.agreement_after.high
     assert found.reason
+
+
+def bridging(middle: float, count: int) -> list[tuple[str, int]]:
+    """Method and rung of what is proposed when a swarm and three rungs' references are measured.
+
+    Args:
+        middle: Cost of a run at the rung between, of one at the target.
+        count: How many proposals.
+    """
+    of = power_world(np.random.default_rng(2), 3, noise=(0.0, 0.003, 0.01), low="biased")
+    problem = of.problem((18, 20, 10), strategy="multi_fidelity", costs=(0.002, middle, 1.0))
+    spec = problem.spec.model_copy(update={"doctor": Doctor(anchors=0, repeats=0)})
+    problem = problem.model_copy(update={"spec": spec})
+    references = np.array([list(problem.baseline.shares(problem.names)), [1 / 3] * 3])
+    swarm = np.random.default_rng(4).dirichlet(np.ones(3), size=16)
+    runs = observed(of, np.concatenate([references, swarm]), 0)
+    runs += observed(of, references, 1) + observed(of, references, 2)
+    proposals = propose(problem, History(observations=tuple(runs)), seed=1, count=count)
+    return [(q.explanation.method, q.rung) for q in proposals if q.explanation is not None]
+
+
+def test_bridges_run_between_swarm_and_target_until_they_are_six() -> None:
+    """The two references count among the six."""
+    assert bridging(0.02, 5) == [("bridge", 1)] * 4 + [("improvement", 2)]
+
+
+def test_dear_bridges_cease_once_three_runs_fix_the_rungs_level() -> None:
+    assert bridging(0.95, 2) == [("bridge", 1), ("improvement", 2)]
+
+
+def test_the_end_of_a_search_does_not_hide_what_another_bridge_would_tell() -> None:
+    problem, history = measured()
+    here = table(problem, history)
+    going, ended = (bridges.plan(here, Fits(here), why) for why in (None, "no runs are left"))
+    assert going is not None
+    assert ended is not None
+    assert "another bridge would settle" in going.reason
+    assert ended.reason == f"{going.reason}; the search is over: no runs are left"
+    assert ended.worth_another == going.worth_another
 
 
 def test_there_is_nothing_to_bridge_without_runs_at_both_ends() -> None:
