@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["method_words"]
+from cuvee.records import Explanation
+
+__all__ = ["foresight_words", "method_words"]
 
 _WORDS = {
     "design": "part of the design that opens the search, spread over the allowed mixtures",
@@ -22,9 +24,19 @@ _WORDS = {
     "admire": "drawn to start the search",
     "dirichlet": "drawn around natural proportions",
     "random": "drawn at random from the allowed mixtures",
+    "enumeration": "one of the few mixtures that the constraints allow, not run at this rung yet",
+    "repeat": "one of the few mixtures that the constraints allow, again with another seed",
 }
+_BLIND = {"olmix", "regmix", "dirichlet", "random"}
 
 
 def method_words(method: str) -> str:
     """What a method does; a method that is not known is told by its name."""
     return _WORDS.get(method, method)
+
+
+def foresight_words(found: Explanation) -> str:
+    """Why a run promised no gain, where its strategy could not tell; empty where it could."""
+    if found.predicted_gain is not None or found.method not in _BLIND:
+        return ""
+    return f"not predicted: {found.method} has no posterior"

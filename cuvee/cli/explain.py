@@ -12,7 +12,7 @@ from rich.text import Text
 from cuvee.cli.console import out, print_json
 from cuvee.cli.context import JsonOption, UrlOption, connect
 from cuvee.cli.words import bits, change, percent
-from cuvee.methods import method_words
+from cuvee.methods import foresight_words, method_words
 from cuvee.records import Explanation, Run
 
 __all__ = ["explain", "in_short"]
@@ -72,6 +72,8 @@ def _expected(found: Explanation, here: str) -> Iterator[tuple[str, str]]:
             f"{change(found.predicted_gain)} bits per byte{sure}, predicted at the target over "
             "the best so far",
         )
+    elif blind := foresight_words(found):
+        yield "Gain", blind
     elif found.uncertainty is not None:
         yield "Uncertainty", f"±{found.uncertainty:.4f} bits per byte at the target"
     if found.expected_improvement is not None:
@@ -97,5 +99,7 @@ def in_short(run: Run) -> str:
         said += f": gain {change(found.predicted_gain)}"
         if found.uncertainty is not None:
             said += f" ±{found.uncertainty:.4f}"
+    elif blind := foresight_words(found):
+        said += f": gain {blind}"
     said += f", {percent(found.cost)} of a target run's cost"
     return f"{said} ({run.reason})" if run.reason else said

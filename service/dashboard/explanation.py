@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cuvee.methods import method_words
+from cuvee.methods import foresight_words, method_words
 from cuvee.records import Explanation
 from service.dashboard.formats import bits, percent, signed
 
@@ -66,6 +66,8 @@ def _facts(found: Explanation) -> list[tuple[str, str, str]]:
                 "bits per byte at the target, over the best so far",
             )
         )
+    elif blind := foresight_words(found):
+        facts.append(("Predicted gain", "–", blind))
     if found.uncertainty is not None:
         facts.append(
             ("Uncertainty", f"± {bits(found.uncertainty)}", "standard error of the loss there")

@@ -15,7 +15,7 @@ from cuvee.engine.answer.verification_power import Noise
 from cuvee.engine.evidence.table import Table
 from cuvee.errors import EngineError
 from cuvee.mixture import Mixture
-from cuvee.records import History, Observation, Prediction, Proposal, SearchProblem
+from cuvee.records import Explanation, History, Observation, Prediction, Proposal, SearchProblem
 
 __all__ = [
     "differences",
@@ -56,8 +56,12 @@ def plan_verification(
         drawn = int(rng.integers(2**31))
         if drawn not in seeds:
             seeds.append(drawn)
+    # Fixed before its runs: they are to show its objective, not to improve on it.
+    objective = recommendation.objective
+    level = problem.spec.verification.confidence
+    known = None if objective is None else _se(objective, level)
     predicted = {
-        name: Prediction(mean=value.mean, se=_se(value, problem.spec.verification.confidence))
+        name: Prediction(mean=value.mean, se=_se(value, level))
         for name, value in recommendation.predicted.items()
     }
     return tuple(
@@ -69,6 +73,9 @@ def plan_verification(
             purpose="verify",
             label=label,
             predicted=predicted if label == "recommended" else {},
+            explanation=Explanation(
+                method="verify", uncertainty=known if label == "recommended" else None, cost=1.0
+            ),
         )
         for number, run_seed in enumerate(seeds, start=1)
         for label, mixture in labelled

@@ -239,8 +239,12 @@ class Admire(Strategy):
             found.append((float(value[top]), rung, rows[top], float(rho[top])))
         value_per_cost, rung, p, rho_there = max(found, key=lambda one: one[0])
         names = {r: f"{table.problem.rungs[r].kind} (rung {r})" for _, r, _, _ in found}
+        best = best_verified(table)
+        mean, cov = posterior.joint(p[None] if best is None else np.stack([p, best]))
         why = Explanation(
             method="entropy",
+            predicted_gain=None if best is None else float(mean[1] - mean[0]),
+            uncertainty=float(np.sqrt(max(cov[0, 0], 0.0))),
             correlation=None if rung == table.target else rho_there,
             cost=float(table.cost[rung]),
             alternatives={names[r]: v for v, r, _, _ in found},

@@ -28,6 +28,7 @@ from cuvee.engine.strategies.base import Point, Strategy, best_or_unseen, best_v
 from cuvee.engine.surrogates.base import Runs, Surrogate
 from cuvee.engine.surrogates.memo import Memo, digest
 from cuvee.engine.surrogates.registry import SURROGATES
+from cuvee.records import Explanation
 
 if TYPE_CHECKING:
     from cuvee.engine.surrogates.fitted import Fits
@@ -82,9 +83,19 @@ class SingleFidelityBo(Strategy):
             with torch.no_grad():
                 score = acquisition(_inputs(points)[:, None, :]).numpy()
         top = int(np.argmax(score))
-        improvement = float(np.exp(score[top]) * max(float(np.std(value, ddof=1)), 1e-12))
+        improvement = float(np.exp(score[top]))  # the model's outcomes are in bits per byte
+        with torch.no_grad():
+            posterior = model.posterior(_inputs(np.stack([points[top], about])))
+            mean, var = (-posterior.mean[:, 0]).numpy(), posterior.variance[:, 0].numpy()
+        why = Explanation(
+            method=self.name,
+            predicted_gain=float(mean[1] - mean[0]),
+            expected_improvement=None if len(waits) else improvement,  # else theirs counts too
+            uncertainty=float(np.sqrt(var[0])),
+            cost=float(table.cost[table.target]),
+        )
         reason = "greatest noisy expected improvement of a Gaussian process on target runs"
-        return Point(points[top], table.target, reason, acquisition=improvement)
+        return Point(points[top], table.target, reason, acquisition=improvement, explanation=why)
 
     def answer(self, table: Table, fits: Fits, rng: np.random.Generator) -> Array:
         return best_or_unseen(table, rng)

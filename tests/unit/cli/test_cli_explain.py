@@ -49,6 +49,14 @@ def test_what_is_not_known_is_left_out(cuvee, server):
         assert word not in output
 
 
+def test_a_strategy_without_a_posterior_says_so(cuvee, server):
+    explained(server, explanation=Explanation(method="regmix", cost=1.0))
+    assert "not predicted: regmix has no posterior" in cuvee("explain", "run-1").stdout
+    assert "gain not predicted" in cuvee("runs", "job-1", "--explain").stdout
+    explained(server, explanation=WHY.model_copy(update={"method": "olmix"}))
+    assert "posterior" not in cuvee("explain", "run-1").stdout
+
+
 def test_a_method_without_words_is_told_by_its_name(cuvee, server):
     explained(server, explanation=WHY.model_copy(update={"method": "thompson"}))
     assert "thompson" in cuvee("explain", "run-1").stdout

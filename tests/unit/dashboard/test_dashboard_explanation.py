@@ -55,6 +55,8 @@ def test_without_a_choice_of_rungs_nothing_is_compared(alternatives: dict[str, f
 def test_facts_that_are_not_known_are_left_out() -> None:
     facts = Why.of(Explanation(method="design", cost=0.02), "ngram", 0).facts
     assert [name for name, *_ in facts] == ["Cost"]
+    blind = Why.of(Explanation(method="regmix", cost=1.0), "proxy", 1).facts
+    assert blind[0] == ("Predicted gain", "–", "not predicted: regmix has no posterior")
     names = [name for name, *_ in Why.of(explanation(), "ngram", 0).facts]
     assert names == [
         "Predicted gain", "Uncertainty", "Expected improvement", "Correlation", "Cost",

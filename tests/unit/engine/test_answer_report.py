@@ -37,6 +37,8 @@ class TestVerification:
         assert [q.seed for q in runs[:3]] == [runs[0].seed] * 3
         assert runs[0].seed != runs[3].seed
         assert {q.purpose for q in runs} == {"verify"}
+        whys = [q.explanation for q in runs if q.explanation is not None]
+        assert [(why.method, why.cost) for why in whys] == [("verify", 1.0)] * len(runs)
         assert problem.planned_runs == 12 + len(runs)
         again = plan_verification(problem, self.recommendation(mixture), 0)
         assert again == runs
