@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 from cuvee.answer import BridgePlan, ShadowPrice
 
-__all__ = ["another_words", "billion_words", "bridged_words", "chance_words", "decimals"]
+__all__ = [
+    "another_words",
+    "billion_words",
+    "bridged_words",
+    "chance_words",
+    "decimals",
+    "shared_limits",
+    "some_names",
+]
 
+_NAMES = 4
 _BILLION = 10**9
 _FARTHEST = 10
 """How many times what was tried a price is stretched to a billion tokens: returns diminish."""
@@ -57,6 +67,27 @@ def another_words(bridges: BridgePlan) -> str:
     """Whether one more would repair the ranking; what ended the search is in the reason."""
     more = "another would repair the ranking"
     return f"{more} further" if bridges.worth_another else f"{more} too little for its cost"
+
+
+def shared_limits(held: Iterable[tuple[str, str]]) -> list[tuple[tuple[str, ...], str]]:
+    """What limits shares, each limit once with the domains that it holds.
+
+    Args:
+        held: Domains with what holds their share.
+
+    Returns:
+        Domains and limit, in the order of the first of each.
+    """
+    found: dict[str, list[str]] = {}
+    for name, limit in held:
+        found.setdefault(limit, []).append(name)
+    return [(tuple(names), limit) for limit, names in found.items()]
+
+
+def some_names(names: Sequence[str]) -> str:
+    """Names in a row, of many the first four and how many more."""
+    shown = [*names[:_NAMES], *[f"{len(names) - _NAMES} more"][: len(names) > _NAMES]]
+    return ", ".join(shown[:-1]) + " and " + shown[-1] if len(shown) > 1 else "".join(shown)
 
 
 def decimals(value: float) -> int:

@@ -26,7 +26,7 @@ from cuvee.cli.words import (
     plus_minus,
     range_of,
 )
-from cuvee.wording import chance_words
+from cuvee.wording import chance_words, shared_limits, some_names
 
 __all__ = ["gain_lines", "report_view", "share_table"]
 
@@ -169,11 +169,13 @@ def _interval(interval: Interval, confidence: float) -> str:
 
 
 def _limits(report: Report) -> Iterator[str]:
-    for domain in report.domains:
-        if domain.binding:
-            yield (
-                f"{domain.name} is held at {percent(domain.recommended.mean)} by {domain.binding}"
-            )
+    held = [(domain.name, domain.binding) for domain in report.domains if domain.binding]
+    shares = {domain.name: domain.recommended.mean for domain in report.domains}
+    for names, limit in shared_limits(held):
+        if len(names) == 1:
+            yield f"{names[0]} is held at {percent(shares[names[0]])} by {limit}"
+        else:
+            yield f"{some_names(names)} are held by {limit}"
     epochs = [(d.name, d.epochs) for d in report.domains if d.epochs is not None]
     if epochs:
         said = ", ".join(f"{name} {times:.2g}" for name, times in epochs)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cuvee.answer import Report
 from cuvee.mixture import Mixture
 from cuvee.records import SearchProblem
+from cuvee.wording import shared_limits, some_names
 
 __all__ = ["Recipe", "RecipeRow"]
 
@@ -47,6 +48,12 @@ class Recipe:
     rows: tuple[RecipeRow, ...]
     scale: float
     same_baseline: bool
+
+    @property
+    def limits(self) -> list[tuple[str, str]]:
+        """Domains, and what limits their shares: each limit once."""
+        held = [(row.name, row.binding) for row in self.rows if row.binding is not None]
+        return [(some_names(names), limit) for names, limit in shared_limits(held)]
 
     @classmethod
     def from_report(cls, report: Report) -> Recipe:

@@ -26,6 +26,7 @@ from cuvee.engine.answer.verify import differences, increases, mean_interval, si
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.surrogates.belief import Belief
 from cuvee.engine.surrogates.fitted import Fits
+from cuvee.feasible import ACTIVE
 from cuvee.mixture import Mixture
 from cuvee.records import History, Observation, SearchProblem
 from cuvee.wording import chance_words
@@ -116,7 +117,7 @@ def build_report(
         rungs=rungs,
         curve=_curve(problem, history),
         stop_reason=stop_reason,
-        notes=(*recommendation.notes, *_useless(rungs)),
+        notes=(*recommendation.notes, *_sparse(problem, mixture), *_useless(rungs)),
         seed=problem.spec.seed,
         engine_version=__version__,
     )
@@ -201,16 +202,16 @@ def _domains(
     feasible = problem.feasible()
     length = problem.spec.constraints.target_tokens
     held: dict[str, str] = {}
-    for group in feasible.groups:
+    for group in feasible.groups:  # smallest first: what stands nearest to a domain holds it
         members = [problem.names[j] for j in group.members]
         total = sum(mixture[n] for n in members)
         if group.upper < 1 and total >= group.upper - _AT_BOUND:
-            said = f"{' + '.join(members)} may have at most {group.upper:g}"
+            said = f"the bound on {group.label}, at most {group.upper:g} together"
         elif group.lower > 0 and total <= group.lower + _AT_BOUND:
-            said = f"{' + '.join(members)} must have at least {group.lower:g}"
+            said = f"the bound on {group.label}, at least {group.lower:g} together"
         else:
             continue
-        held |= dict.fromkeys(members, said)
+        held = dict.fromkeys(members, said) | held
     shares = []
     for j, name in enumerate(problem.names):
         share = mixture[name]
@@ -269,6 +270,21 @@ def _evaluations(
         )
         for name, weight in zip(problem.eval_sets, problem.weights, strict=True)
     )
+
+
+def _sparse(problem: SearchProblem, mixture: Mixture | None) -> list[str]:
+    """Whether the limit on active domains binds, in words: it has no domain to stand beside."""
+    feasible = problem.feasible()
+    if mixture is None or feasible.max_active is None:
+        return []
+    shares = mixture.shares(problem.names)
+    absent = [s <= ACTIVE and cap > ACTIVE for s, cap in zip(shares, feasible.upper, strict=True)]
+    if not any(absent) or sum(s > ACTIVE for s in shares) < feasible.max_active:
+        return []
+    return [
+        f"max_active = {feasible.max_active} binds: as many domains have a share as may have one, "
+        f"and {sum(absent)} more could"
+    ]
 
 
 _UNLIKE = 0.5

@@ -47,6 +47,18 @@ def test_the_report_fits_eighty_columns_without_colours():
     assert text == GOLDEN
 
 
+def test_a_limit_of_several_shares_is_told_once():
+    whole = a_report()
+    bound = "the bound on web/*, at most 0.5 together"
+    domains = tuple(
+        whole.domains[0].model_copy(update={"name": f"web/{n}", "binding": bound}) for n in "abcdef"
+    )
+    lines = rendered(whole.model_copy(update={"domains": domains}), width=160).splitlines()
+    assert [" ".join(line.split()) for line in lines if bound in line] == [
+        f"Limits web/a, web/b, web/c, web/d and 2 more are held by {bound}"
+    ]
+
+
 def test_the_command_prints_the_same_as_the_demo(cuvee, server):
     server.add_job(a_job())
     server.reports["job-1"] = a_report()

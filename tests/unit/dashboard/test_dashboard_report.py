@@ -131,7 +131,7 @@ def test_every_part_of_the_defended_answer_is_in_the_text() -> None:
         "0.90 [0.80, 0.95]",
         "3 of 3 hold",
         "0.86 [0.71, 0.94]",
-        "Another is not worth its cost",
+        "Another would repair the ranking too little for its cost",
         "1.21 times as wide",
         "The plan of verification",
         "Chance to show the predicted gain",
@@ -275,6 +275,16 @@ def test_what_holds_a_share_is_named_for_what_it_is() -> None:
     assert held["math"] == "at its cap"
     assert held["code"] == "held by a bound"
     assert held["plays"] is None
+
+
+def test_a_bound_on_several_shares_is_told_once() -> None:
+    bound = "the bound on web/*, at most 0.5 together"
+    first, second, *rest = a_report().domains
+    both = [d.model_copy(update={"binding": bound}) for d in (first, second)]
+    page = render_report(a_report(domains=(*both, *rest)))
+    larger, smaller = sorted((first, second), key=lambda d: -recommended()[d.name])
+    told = f"<li><strong>{larger.name} and {smaller.name}</strong>: {bound}</li>"
+    assert page.count(told) == page.count(f"</strong>: {bound}") == 1
 
 
 def test_the_card_shows_the_mixture_itself_and_not_the_middle_of_its_interval() -> None:

@@ -7,7 +7,7 @@ import pytest
 from decisions import report_of, verify, with_losses, with_spec, world_of
 from scipy import stats
 
-from cuvee.answer import GuardrailReport, Interval, Recommendation
+from cuvee.answer import GuardrailReport, Interval, Recommendation, Report
 from cuvee.engine import plan_verification, recommend
 from cuvee.engine.answer.verification_power import Noise, run_noise
 from cuvee.engine.answer.verify import differences
@@ -214,12 +214,51 @@ class TestReport:
         report = report_of(problem, History(), answer)
         assert [d.binding for d in report.domains] == [
             "bounds.d0.max = 0.1",
-            "d1 + d2 may have at most 0.5",
-            "d1 + d2 may have at most 0.5",
+            "the bound on d1 + d2, at most 0.5 together",
+            "the bound on d1 + d2, at most 0.5 together",
             None,
         ]
         assert report.domains[0].cap == 0.1
         assert report.domains[0].epochs == pytest.approx(0.1 * 1e9 / world.tokens[0])
+
+    def test_a_group_that_binds_goes_by_its_label_and_the_inner_one_first(self) -> None:
+        groups = (
+            GroupBound(domains=("d0", "d1", "d2", "d3"), max=1.0),
+            GroupBound(domains=("d0", "d1", "d2"), max=0.8),
+            GroupBound(domains=("d0", "d1"), min=0.5),
+        )
+        problem = world_of().problem((4, 8), constraints=Constraints(groups=groups))
+        assert [d.binding for d in self.fixed(problem, (0.3, 0.2, 0.3, 0.2)).domains] == [
+            "the bound on d0 + d1, at least 0.5 together",
+            "the bound on d0 + d1, at least 0.5 together",
+            "the bound on d0 + d1 + d2, at most 0.8 together",
+            None,
+        ]
+
+    def test_a_limit_on_active_domains_that_binds_is_said_once(self) -> None:
+        def notes(shares: tuple[float, ...], **constraints: object) -> list[str]:
+            limit = Constraints.model_validate({"max_active": 2, **constraints})
+            problem = world_of().problem((4, 8), constraints=limit)
+            return [n for n in self.fixed(problem, shares).notes if "max_active" in n]
+
+        assert notes((0.5, 0.5, 0, 0)) == [
+            "max_active = 2 binds: as many domains have a share as may have one, and 2 more could"
+        ]
+        assert notes((1.0, 0, 0, 0)) == []
+        rest = {"d2": {"max": 0.0}, "d3": {"max": 0.0}}
+        assert notes((0.5, 0.5, 0, 0), bounds=rest) == []
+
+    @staticmethod
+    def fixed(problem: SearchProblem, shares: tuple[float, ...]) -> Report:
+        """The report of an answer with these shares."""
+        predicted = {e: Interval(mean=1, low=1, high=1) for e in problem.eval_sets}
+        answer = Recommendation(
+            mixture=Mixture.from_shares(problem.names, shares),
+            predicted=predicted,
+            gain={"baseline": Interval(mean=0.1, low=0.05, high=0.2)},
+            chance_of_beating={"baseline": 0.9},
+        )
+        return report_of(problem, History(), answer)
 
     def test_no_chance_in_a_verdict_is_certain(self) -> None:
         world = world_of()
