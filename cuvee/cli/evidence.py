@@ -106,7 +106,9 @@ def price_lines(report: Report) -> Iterator[str]:
     for one in held:
         gain = one.gain or one.gain_per_billion
         many = tokens(one.tokens or _BILLION)
-        worth = change(-one.gain_per_billion.mean, decimals(one.gain_per_billion.mean))
+        each = one.gain_per_billion
+        shown = [change(-value, decimals(each.mean)) for value in (each.mean, each.high, each.low)]
+        worth = f"{shown[0]} ({shown[1]} to {shown[2]})"
         beyond = billion_words(one, worth)
         yield (
             f"{many[0].upper()}{many[1:]} more tokens of {one.domain}, whose share is at its cap "

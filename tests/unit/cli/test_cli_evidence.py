@@ -97,8 +97,8 @@ def test_every_cap_of_supply_has_a_price_and_those_that_bind_come_first():
     ("tokens", "times", "many", "beyond"),
     [
         (10**9, 1, "A billion", ""),
-        (2 * 10**8, 5, "200 million", "; -0.0595 at most for a billion"),
-        (5 * 10**10, 0.02, "50 billion", "; -0.00024 for each billion"),
+        (2 * 10**8, 5, "200 million", "; -0.0595 (-0.0904 to -0.0327) at most for a billion"),
+        (5 * 10**10, 0.02, "50 billion", "; -0.00024 (-0.00036 to -0.00013) for each billion"),
         (62_500_000, 1, "62.5 million", "; more would not be used"),
     ],
 )
