@@ -148,6 +148,7 @@ def _refused(
         mixture=None,
         fits=set_fits(table, fits, belief),
         calibration=calibrate(belief, loo),
+        bridges=_bridges(table, fits),
         reuse=reuse_summaries(table, belief.model),
         diagnosis=diagnosis,
         refused=reason,

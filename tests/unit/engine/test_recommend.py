@@ -158,6 +158,7 @@ class TestRecommend:
         assert answer.mixture is None
         assert answer.refused is not None
         assert "baseline has not been measured at the target rung" in answer.refused
+        assert answer.bridges is not None, "what was found out is kept"
         assert recommend(problem, History(observations=kept), 1).mixture is not None
 
     @pytest.mark.parametrize("strategy", get_args(StrategyName))
