@@ -3,69 +3,23 @@
     python -m benchmarks.replay --data DIR [--quick] [--json FILE] [--jobs N]
 
 DIR holds RegMix's eight public tables. Prints the bars and the tables behind them in Markdown;
-``--quick`` runs what decides the bars and exits with 1 when one that is asserted fails.
+``--quick`` runs what decides the bars and exits with 1 when one that is asserted fails. With
+``--json`` a run that was cut short goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
-from benchmarks.provenance import provenance
 from benchmarks.replay import plan, summary
 from benchmarks.replay.goals import goals_json
-from benchmarks.replay.plan import Task
-from benchmarks.replay.record import Record
-from benchmarks.replay.spent import Spent, spent_table
+from benchmarks.replay.spent import spent_table
 from benchmarks.replay.tables import TablesError, read_tables
-
-
-def run(folder: Path, tasks: Sequence[Task], jobs: int) -> tuple[list[Record], list[Spent]]:
-    """Run tasks in worker processes of one thread each.
-
-    Returns:
-        Records, and what every task took, both in the order of the tasks.
-    """
-    os.environ.update(dict.fromkeys(plan.THREADS, "1"))
-    begin = time.monotonic()
-    found: dict[int, tuple[list[Record], Spent]] = {}
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        started = {pool.submit(plan.run_task, folder, t): i for i, t in enumerate(tasks)}
-        for future in as_completed(started):
-            task = tasks[started[future]]
-            try:
-                found[started[future]] = future.result()
-            except BaseException as error:
-                pool.shutdown(cancel_futures=True)
-                raise RuntimeError(f"{task}: {error}") from error
-            passed = time.monotonic() - begin
-            line = f"{len(found)}/{len(tasks)} tasks, {passed:.0f} s, {task}"
-            print(f"\r{line:<100.100}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    done = [found[i] for i in range(len(tasks))]
-    return [record for records, _ in done for record in records], [spent for _, spent in done]
-
-
-def write(path: Path, records: Sequence[Record], spent: Sequence[Spent], seconds: float) -> None:
-    """One JSON object: provenance, the bars and goals, every record, and what every task took."""
-    content = {
-        "benchmark": "replay",
-        **provenance(),
-        "seconds": round(seconds, 1),
-        "bars": summary.judged(records),
-        "goals": goals_json(records),
-        "records": [asdict(record) for record in records],
-        "tasks": [asdict(one) for one in spent],
-    }
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+from benchmarks.work import do_all, kept, write
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,13 +39,17 @@ def main(argv: list[str] | None = None) -> int:
     if args.only:
         tasks = [task for task in tasks if args.only in str(task)]
     begin = time.monotonic()
-    records, spent = run(args.data, tasks, args.jobs)
+    with kept(args.json) as before:
+        call = partial(plan.run_task, args.data)
+        done = do_all(call, tasks, [str(task) for task in tasks], args.jobs, before)
+        records = [record for found, _ in done for record in found]
+        if args.json:
+            judged, goals = summary.judged(records), goals_json(records)
+            write(args.json, "replay", done, bars=judged, goals=goals)
     seconds = time.monotonic() - begin
-    if args.json:
-        write(args.json, records, spent, seconds)
     print(summary.bars_table(records))
     print(summary.tables(records))
-    print(spent_table(spent))
+    print(spent_table([spent for _, spent in done]))
     failed = summary.failed(records) if args.quick else []
     print(f"{len(tasks)} tasks in {seconds:.0f} s with {args.jobs} workers of one thread each")
     if failed:

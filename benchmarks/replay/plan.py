@@ -19,12 +19,10 @@ from benchmarks.replay.spent import Spent
 from benchmarks.replay.tables import Tables, read_tables
 from benchmarks.replay.timing import time_ax, time_ax_domains, time_domains, time_proposal
 from benchmarks.replay.transfer import transfer
+from benchmarks.work import THREADS, Done
 from cuvee.engine.surrogates.registry import SURROGATES
 
 __all__ = ["THREADS", "Task", "full", "quick", "run_task"]
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""Set to one before a worker starts: two workers would fight over two cores otherwise."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def _tables(folder: Path) -> Tables:
     return read_tables(folder)
 
 
-def run_task(folder: Path, task: Task) -> tuple[list[Record], Spent]:
+def run_task(folder: Path, task: Task) -> Done:
     """Run in a worker process, with one thread; its records, and what it took."""
     import torch
 

@@ -4,59 +4,26 @@
 
 Regret is ``(f(answer) - f(optimum)) / (median f - f(optimum))`` with the median over 256 uniform
 mixtures: 0 the best there is, 1 a mixture drawn blindly. ``f`` is the true objective. DIR holds one
-prepared corpus, for the n-gram models of real text; without it that case is left out.
+prepared corpus, for the n-gram models of real text; without it that case is left out. With
+``--json`` a run that was cut short goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from benchmarks.provenance import provenance
-from benchmarks.replay.plan import THREADS
-from benchmarks.replay.record import Record
-from benchmarks.replay.spent import Spent
 from benchmarks.synthetic.cases import CASES, TEXT
 from benchmarks.synthetic.search import Task, run_task
 from benchmarks.synthetic.summary import overview, problem_table, seconds_table
+from benchmarks.work import do_all, kept, write
 from cuvee.spec import StrategyName
 
 _QUICK = ("optimum on a face, 8 domains", "steep faces, 3 domains", "useless low rung, 6 domains")
 _SLOW: tuple[StrategyName, ...] = ("multi_fidelity", "admire", "regmix")  # longest first
-
-
-def run(corpora: Path | None, tasks: Sequence[Task], jobs: int) -> tuple[list[Record], list[Spent]]:
-    """Searches in worker processes of one thread each.
-
-    Returns:
-        Records, and what every search took, both in the order of the tasks.
-    """
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    begin = time.monotonic()
-    found: dict[int, tuple[list[Record], Spent]] = {}
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        started = {pool.submit(run_task, corpora, task): i for i, task in enumerate(tasks)}
-        for future in as_completed(started):
-            try:
-                found[started[future]] = future.result()
-            except BaseException as error:
-                pool.shutdown(cancel_futures=True)
-                raise RuntimeError(f"{tasks[started[future]]}: {error}") from error
-            passed = time.monotonic() - begin
-            line = f"{len(found)}/{len(tasks)} searches, {passed:.0f} s"
-            print(f"\r{line:<60}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    done = [found[i] for i in range(len(tasks))]
-    return [record for records, _ in done for record in records], [spent for _, spent in done]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -82,23 +49,17 @@ def main(argv: list[str] | None = None) -> None:
         if args.only is None or args.only in name
     ]
     begin = time.monotonic()
-    records, spent = run(args.corpora, tasks, args.jobs)
+    with kept(args.json) as before:
+        call, words = partial(run_task, args.corpora), [", ".join(map(str, t)) for t in tasks]
+        done = do_all(call, tasks, words, args.jobs, before)
+        if args.json:
+            write(args.json, "synthetic", done)
     seconds = time.monotonic() - begin
-    if args.json:
-        content = {
-            "benchmark": "synthetic",
-            **provenance(),
-            "seconds": round(seconds, 1),
-            "records": [asdict(record) for record in records],
-            "tasks": [asdict(one) for one in spent],
-        }
-        args.json.write_text(
-            json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
+    records = [record for found, _ in done for record in found]
     print(overview(records))
     for name in dict.fromkeys(task[0] for task in tasks):
         print(problem_table([r for r in records if r.objective == name]))
-    print(seconds_table(spent))
+    print(seconds_table([spent for _, spent in done]))
     print(f"{len(tasks)} searches in {seconds:.0f} s with {args.jobs} workers of one thread each")
     if not args.corpora and not args.quick:
         print(f"Left out, for want of --corpora: {TEXT}")
