@@ -148,6 +148,16 @@ def a_recommendation(**fields: Any) -> Recommendation:
         "mixture": a_mixture(0.5, 0.3, 0.2),
         "objective": Interval(mean=1.9, low=1.8, high=2.0),
         "chance_of_beating": {"baseline": 0.95},
+        "plan": (
+            VerificationPlan(
+                reference="baseline",
+                pairs=1,
+                noise=0.02,
+                detectable=0.05,
+                power=0.9,
+                pairs_for_power=1,
+            ),
+        ),
     }
     return Recommendation(**values | fields)
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from dashboard_samples import explanation
+from dashboard_samples import a_plan, explanation
 from dashboard_world import (
     DOMAINS,
     TOKENS,
@@ -203,6 +203,7 @@ class Scenario:
                 for i, d in enumerate(DOMAINS)
             },
         )
+        recommendation = recommendation.model_copy(update={"plan": (a_plan("baseline", 0.998),)})
         proposals = [
             Proposal(
                 mixture=mixture, rung=1, seed=seed, reason="paired", purpose="verify", label=label

@@ -5,13 +5,13 @@ Every function yields nothing where the report has nothing to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from statistics import NormalDist
 
 from rich.table import Table
 from rich.text import Text
 
-from cuvee.answer import Report, SetFit
+from cuvee.answer import Report, SetFit, VerificationPlan
 from cuvee.cli.words import (
     bits,
     called,
@@ -62,9 +62,9 @@ def guardrail_table(report: Report) -> Table | None:
     return table
 
 
-def plan_lines(report: Report) -> Iterator[str]:
-    """What the paired runs could show, as it was known before they were made."""
-    for one in report.plan:
+def plan_lines(plan: Iterable[VerificationPlan]) -> Iterator[str]:
+    """What the paired runs can show, as it is known before they are made."""
+    for one in plan:
         line = f"Against {called(one.reference)}: {counted(one.pairs, 'pair')}"
         if one.detectable is not None:
             line += f", which show a gain of {one.detectable:.4f} with 80% chance"

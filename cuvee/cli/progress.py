@@ -17,6 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cuvee.answer import VerificationPlan
+from cuvee.cli.evidence import plan_lines
 from cuvee.cli.words import bits, counted, duration, percent
 from cuvee.client import Client
 from cuvee.errors import UnavailableError
@@ -153,6 +155,7 @@ def _show_lines(snapshots: Iterable[Snapshot], console: Console, clock: Callable
     job: Job | None = None
     for snapshot in snapshots:
         _warn(console, job, snapshot.job)
+        _plan(console, snapshot.events)
         job = snapshot.job
         # The time left changes with every look; it alone is no news.
         news = status_line(snapshot, time_left=False)
@@ -171,6 +174,7 @@ def _show_live(snapshots: Iterable[Snapshot], console: Console, clock: Callable[
     with Live(console=console, auto_refresh=False, transient=False) as live:
         for snapshot in snapshots:
             _warn(live.console, job, snapshot.job)
+            _plan(live.console, snapshot.events)
             job = snapshot.job
             recent += (e for e in snapshot.events if e.type not in _QUIET_EVENTS)
             live.update(_panel(snapshot, recent, clock() - start), refresh=True)
@@ -184,6 +188,17 @@ def _warn(console: Console, before: Job | None, now: Job) -> None:
         return
     for warning in now.diagnosis.warnings:
         console.print(Text(f"Warning: {warning}", style="yellow"), soft_wrap=True)
+
+
+def _plan(console: Console, events: Iterable[Event]) -> None:
+    """Show what the paired runs can show when they are about to be made."""
+    for event in events:
+        plan = [
+            VerificationPlan.model_validate(one, extra="ignore")
+            for one in event.payload.get("plan", ())
+        ]
+        for line in plan_lines(plan):
+            console.print(Text(f"Plan: {line}"), soft_wrap=True)
 
 
 def _panel(snapshot: Snapshot, recent: Iterable[Event], elapsed: float) -> Group:

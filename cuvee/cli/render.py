@@ -57,7 +57,7 @@ def _sections(report: Report) -> Table:
     subjects: tuple[tuple[str, Iterable[str], str], ...] = (
         ("Missing", [report.refused or ""] if missing else [], "yellow"),
         ("Gain", gain_lines(report), "bold"),
-        ("Plan", evidence.plan_lines(report), ""),
+        ("Plan", evidence.plan_lines(report.plan), ""),
         ("As good", evidence.equivalent_lines(report), ""),
         ("Limits", _limits(report), ""),
         ("Supply", evidence.price_lines(report), ""),

@@ -25,6 +25,7 @@ from service.dashboard.formats import bits
 from service.dashboard.health import job_health
 from service.dashboard.recipe import Recipe
 from service.dashboard.sections.doctor import doctor_figure
+from service.dashboard.sections.gains import PLAN_HEADER, plan_rows
 from service.dashboard.templating import environment, static_digest, static_files
 from service.db.repositories.heads import event_heads
 from service.deps import TenantDep, WorkDep
@@ -95,6 +96,7 @@ def job_page(
             "sentences": job_health(found, corpus, known, best, report),
             "recipe": recipe,
             "recipe_from": recipe_from,
+            "plan": (PLAN_HEADER, plan_rows(jobs.get_plan(session, found.id))),
             "curve": search_curve(
                 known,
                 target,

@@ -203,9 +203,9 @@ def _cancel_waiting(session: Session, job: JobRow) -> None:
     session.flush()
 
 
-def _enter(session: Session, job: JobRow, phase: str) -> None:
+def _enter(session: Session, job: JobRow, phase: str, **facts: object) -> None:
     job.phase = phase
-    payload = {"phase": phase, "stop_reason": job.stop_reason}
+    payload = {"phase": phase, "stop_reason": job.stop_reason, **facts}
     jobs.append_event(session, job, "job.phase", payload)
 
 
@@ -314,7 +314,8 @@ def start_verification(
     jobs.save_report(session, job, recommendation=document(recommendation))
     late = job.deadline_at is not None and job.deadline_at <= jobs.now(session)
     if proposals and not late:
-        _enter(session, job, "verifying")
+        # Before the pairs are paid for: who watches can still cancel what would show too little.
+        _enter(session, job, "verifying", plan=[document(one) for one in recommendation.plan])
         insert_runs(session, job, claim, proposals, engine_version)
     else:
         _enter(session, job, "reporting")

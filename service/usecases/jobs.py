@@ -8,7 +8,7 @@ from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from cuvee.answer import Report
+from cuvee.answer import Recommendation, Report, VerificationPlan
 from cuvee.errors import ConflictError, NotFoundError, SpecError
 from cuvee.records import CorpusManifest, Event, Job, Page, SearchProblem
 from cuvee.spec import JobSpec
@@ -28,6 +28,7 @@ __all__ = [
     "cancel_job",
     "create_job",
     "get_job",
+    "get_plan",
     "get_report",
     "list_events",
     "list_jobs",
@@ -207,6 +208,14 @@ def get_report(session: Session, tenant_id: str, reference: str) -> Report:
     raise ConflictError(
         f"the report of job {reference} is not ready yet: the job is {job.state}", state=job.state
     )
+
+
+def get_plan(session: Session, job_id: str) -> tuple[VerificationPlan, ...]:
+    """What paired runs can show of a job's recommendation; empty before there is one."""
+    row = jobs.report(session, job_id)
+    if row is None or row.recommendation is None:
+        return ()
+    return Recommendation.model_validate(row.recommendation).plan
 
 
 def _ended(state: str) -> str:

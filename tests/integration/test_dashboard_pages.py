@@ -106,6 +106,8 @@ def test_a_verification_in_progress_shows_the_recommendation(
     read = text_of(pages.get(f"/jobs/{job.id}").text)
     assert "Recommended, now being verified" in read
     assert "31.2 %" in read
+    assert "What the paired runs can show" in read
+    assert "99.8 %" in read
 
 
 def test_a_finished_job_leads_to_its_report(pages: TestClient, scenario: Scenario) -> None:

@@ -9,6 +9,7 @@ import pytest
 from builders import a_mixture, a_proposal, a_recommendation, a_report, an_ngram_rung, losses
 from sqlalchemy import text
 
+from cuvee.answer import VerificationPlan
 from cuvee.errors import ConflictError, FencedError, SpecError
 from cuvee.records import Prediction, Problem
 from cuvee.spec import Budget
@@ -240,8 +241,11 @@ def test_the_search_ends_in_a_verification_and_that_in_a_report(desk: Any) -> No
     desk.do(advance.finish, job.id, decision.token, a_report(job_id=job.id))
     progress = desk.job(job.id).progress
     assert progress.runs_done == progress.runs_planned == 4
-    phases = [e.payload["phase"] for e in desk.events(job.id) if e.type == "job.phase"]
-    assert phases == ["verifying", "reporting"]
+    phases = [e.payload for e in desk.events(job.id) if e.type == "job.phase"]
+    assert [said["phase"] for said in phases] == ["verifying", "reporting"]
+    plan = [VerificationPlan.model_validate(one) for one in phases[0]["plan"]]
+    assert tuple(plan) == a_recommendation().plan
+    assert "plan" not in phases[1]
 
 
 def test_a_search_that_ends_early_waits_for_its_runs_and_uses_them(desk: Any) -> None:

@@ -57,19 +57,17 @@ def test_a_broken_guardrail_cannot_be_overlooked():
 
 
 def test_the_plan_says_what_the_pairs_can_show():
-    assert next(evidence.plan_lines(a_report())) == (
+    assert next(evidence.plan_lines(a_report().plan)) == (
         "Against the baseline: 3 pairs, which show a gain of 0.0121 with 80% chance; chance to "
         "show the predicted gain 99.8%; 2 pairs would do for 80%."
     )
     (one, _) = a_report().plan
     weak = one.model_copy(update={"power": 0.2, "pairs_for_power": None, "pairs": 1})
-    assert said(evidence.plan_lines(a_report(plan=(weak,)))).endswith(
-        "80% would take over 100 pairs."
-    )
+    assert said(evidence.plan_lines([weak])).endswith("80% would take over 100 pairs.")
     blind = one.model_copy(
         update={"noise": None, "detectable": None, "power": None, "pairs_for_power": None}
     )
-    assert said(evidence.plan_lines(a_report(plan=(blind,)))) == "Against the baseline: 3 pairs."
+    assert said(evidence.plan_lines([blind])) == "Against the baseline: 3 pairs."
 
 
 def test_the_equivalent_set_has_its_ranges_and_examples():

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from cuvee.answer import Diagnosis
+from cuvee.answer import Diagnosis, VerificationPlan
 from cuvee.cli.progress import Snapshot, describe_event, follow, show
 from cuvee.client import Client
 from cuvee.errors import NotFoundError, UnavailableError
@@ -79,6 +79,21 @@ def test_the_doctors_warnings_are_shown_once_when_they_have_come(terminal):
     show([Snapshot(a_job()), Snapshot(ill, events=(found,)), Snapshot(ill), Snapshot(ill)], console)
     assert console.file.getvalue().count("Warning: code is drowned") == 1
     assert ("job.diagnosed 1 warning" in console.file.getvalue()) == terminal
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_the_pairs_can_show_is_told_when_they_are_about_to_be_made(terminal):
+    plan = VerificationPlan(
+        reference="baseline", pairs=3, noise=0.02, detectable=0.05, power=0.4, pairs_for_power=9
+    )
+    known = plan.model_dump(mode="json") | {"of_a_newer_server": 1}
+    begun = an_event(2, "job.phase", phase="verifying", plan=[known])
+    over = an_event(3, "job.phase", phase="reporting")
+    console = a_console(terminal=terminal)
+    show([Snapshot(a_job(), events=(begun,)), Snapshot(a_job(), events=(over,))], console)
+    said = " ".join(console.file.getvalue().split())
+    assert said.count("Plan: Against the baseline: 3 pairs") == 1
+    assert "9 pairs would do for 80%" in said
 
 
 def test_a_doctor_without_warnings_says_nothing():
