@@ -27,6 +27,8 @@ def test_the_demos_files_fit_the_text_that_it_fetches(tmp_path: Path):
     assert job.corpus == corpus.name
     assert set(job.objective.weights) <= set(DOMAINS)
     assert {"baseline", "uniform"} <= set(job.verification.references)
+    assert job.guardrails, "so that the report shows the chance of one"
+    assert {g.eval_set for g in job.guardrails} <= set(DOMAINS)
 
 
 def test_another_recipe_is_another_corpus(tmp_path: Path):
