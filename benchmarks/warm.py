@@ -112,7 +112,18 @@ def _removed(rng: np.random.Generator) -> Change:
 def _altered(rng: np.random.Generator) -> Change:
     """The text of the domain that matters most is other text now, under the same name."""
     now = power_world(rng, _DOMAINS, noise=_NOISE)
-    t, j = now.t.copy(), int(np.argmax(now.optimum))
+    return _with_other_text(now, int(np.argmax(now.optimum)))
+
+
+def _another_altered(rng: np.random.Generator) -> Change:
+    """The same of the domain that matters least: a search gives it little and hardly tries it."""
+    now = power_world(rng, _DOMAINS, noise=_NOISE)
+    return _with_other_text(now, int(np.argmin(now.optimum)))
+
+
+def _with_other_text(now: World, j: int) -> Change:
+    """Domain ``j`` helped each set before as much as it now helps another."""
+    t = now.t.copy()
     t[:, :, j] = np.roll(t[:, :, j], 1, axis=1)
     return Change(replace(now, t=t), now)
 
@@ -123,6 +134,7 @@ CASES: dict[str, Callable[[np.random.Generator], Change]] = {
     "one domain added": _added,
     "one domain removed": _removed,
     "one domain altered": _altered,
+    "another altered": _another_altered,
 }
 
 
@@ -226,14 +238,14 @@ def search(name: str, seed: int, methods: Sequence[str] = METHODS) -> list[Recor
 
 
 def _reuse(problem: SearchProblem, history: History) -> dict[str, float]:
-    """How many earlier runs were used at the end, and how far they were trusted."""
+    """How many earlier runs were used at the end, which part as own, how far they were trusted."""
     table = Table.build(problem, history)
     model = Fits(table).model
     assert model is not None
     (summary,) = reuse_summaries(table, model)
     values = {"used": float(summary.used), "dropped": float(summary.dropped)}
     values["alarms"] = float(len(alarms((summary,))))
-    values["joined"] = float(not np.any(model.runs.task))
+    values["joined"] = float(np.mean(model.runs.task[len(table.shares) :] == 0))
     if summary.trust is not None:
         values["trust"] = summary.trust
     return values

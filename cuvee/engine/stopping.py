@@ -143,7 +143,8 @@ def _settled_by_belief(table: Table, fits: Fits) -> str | None:
     if reason is None or table.goal.parts is None:
         return reason
     for goal in map(Goal, table.goal.parts):
-        if _settled(replace(table, goal=goal), Belief.of(belief.model, goal)) is None:
+        one = Belief.of(belief.model, goal, belief.own)
+        if _settled(replace(table, goal=goal), one) is None:
             return None
     return f"every part of the front is settled, and their mean is: {reason}"
 

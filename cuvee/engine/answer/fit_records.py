@@ -21,6 +21,7 @@ __all__ = ["reuse_summaries", "set_fits"]
 def set_fits(table: Table, fits: Fits, belief: Belief) -> tuple[SetFit, ...]:
     """By evaluation set, in the problem's order; () without runs at the target.
 
+    Errors are those of this search's runs, also where runs of an earlier job were taken for them.
     Coefficients are those of the log-linear law of the target's runs, where there are enough of
     them: whatever predicts, they say which domain helps which set.
 
@@ -30,7 +31,7 @@ def set_fits(table: Table, fits: Fits, belief: Belief) -> tuple[SetFit, ...]:
         belief: The posterior.
     """
     model, target = belief.model, belief.target
-    rows = np.flatnonzero((model.runs.rung == target) & (model.runs.task == 0))
+    rows = np.flatnonzero(model.runs.rung[: len(table.shares)] == target)
     if not len(rows):
         return ()
     y = model.runs.y[rows]
@@ -77,22 +78,9 @@ def reuse_summaries(table: Table, model: Model) -> tuple[ReuseSummary, ...]:
     plain = (c.inner if isinstance(c, WarpedModel) else c for c in candidates)
     coupled = next((c for c in plain if isinstance(c, MultiFidelityModel)), None)
     if coupled is None:
-        apart = {earlier.sources[task - 1] for task in np.unique(table.runs.task) if task > 0}
-        return tuple(
-            summary.model_copy(
-                update={
-                    "used": 0,
-                    "expressed": 0,
-                    "dropped": summary.used + summary.dropped,
-                    "reasons": (
-                        "the strategy's surrogate can not tell how far to trust them",
-                        *summary.reasons,
-                    ),
-                }
-            )
-            if summary.used and summary.source in apart
-            else summary
-            for summary in earlier.summaries
+        return earlier.without(
+            table.runs.task[len(table.shares) :] > 0,
+            "as the strategy's surrogate can not tell how far to trust them",
         )
     # A task taken for this job has no level of its own: it tells what this job's rung does.
     rungs = len(table.problem.rungs)

@@ -11,8 +11,8 @@ that on each part; a set that an earlier run did not measure is left open, and s
 Every earlier job, at each of its rungs, is a *task*: an output of its own with its own level, slope
 and discrepancy, so that a surrogate learns from the runs how far to trust it (Swersky, Snoek and
 Adams, *Multi-Task Bayesian Optimization*, 2013). Even equal settings are not taken for the same
-function: the text may have changed under a name. Only what this job's runs bear out is
-(``joining``).
+function: the text may have changed under a name. Only what this job's runs bear out is, rung by
+rung (``joining``).
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Earlier:
         rung: The rung of this job that has the same settings; the target where none has, shape
             ``(K,)``. Together with ``task`` it names the output that a run belongs to.
         task: 1, 2, ... by earlier job, and by rung where it matches none of this job's, ``(K,)``.
+        expressed: Which of the runs had other domains than this job, shape ``(K,)``.
         sources: The earlier job of each task, shape of ``task.max()``.
         summaries: By earlier job, what was used and what was not; trust is not known yet.
     """
@@ -71,6 +72,7 @@ class Earlier:
     se: Array
     rung: npt.NDArray[np.intp]
     task: npt.NDArray[np.intp]
+    expressed: npt.NDArray[np.bool_]
     sources: tuple[str, ...]
     summaries: tuple[ReuseSummary, ...]
 
@@ -96,6 +98,22 @@ class Earlier:
             task=np.concatenate([own.task, self.task]),
         )
         return joined(every)
+
+    def without(self, unused: npt.NDArray[np.bool_], why: str) -> tuple[ReuseSummary, ...]:
+        """The summaries where the runs ``unused (K,)`` had no say, for the reason given."""
+        source = np.array(self.sources, dtype=object)[self.task - 1]
+        found = []
+        for summary in self.summaries:
+            lost = unused & (source == summary.source)
+            count, expressed = np.count_nonzero(lost), np.count_nonzero(lost & self.expressed)
+            update = {
+                "used": summary.used - count,
+                "expressed": summary.expressed - expressed,
+                "dropped": summary.dropped + count,
+                "reasons": (f"{count} {why}", *summary.reasons),
+            }
+            found.append(summary.model_copy(update=update) if count else summary)
+        return tuple(found)
 
     def trusted(self, trust: Array) -> tuple[ReuseSummary, ...]:
         """The summaries with what a surrogate has learned.
@@ -218,6 +236,7 @@ def express(
         np.array([row[2] for _, _, row in rows], dtype=np.float64).reshape(-1, len(eval_sets)),
         np.array([rung for _, rung, _ in rows], dtype=np.intp),
         np.array([task for task, _, _ in rows], dtype=np.intp),
+        np.array([row[4] for _, _, row in rows], dtype=bool),
         tuple(sources),
         tuple(_summary(source, counts[source]) for source in sorted(counts)),
     )

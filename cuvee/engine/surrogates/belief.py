@@ -17,7 +17,7 @@ fixed set of normal numbers: smooth in ``p`` and the same on every call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,31 +69,38 @@ class Belief:
         goal: The objective.
         inflation: ``kappa``, at least one.
         correlation: ``R``, shape ``(E, E)``.
+        own: How many of the model's runs, the first ones, this search paid for; all when None.
+            Runs of earlier jobs that were taken for this job's come behind them.
     """
 
     model: Model
     goal: Goal
     inflation: float
     correlation: Array
+    own: int | None = None
 
     @classmethod
-    def of(cls, model: Model, goal: Goal) -> Belief:
-        """From a fitted surrogate; correlation and inflation by its leave-one-out errors."""
+    def of(cls, model: Model, goal: Goal, own: int | None = None) -> Belief:
+        """From a fitted surrogate; correlation and inflation by its leave-one-out errors.
+
+        All runs taken for this job's tell those two: optimism is less with more runs fitted.
+        """
         sets = model.runs.y.shape[1]
         if not len(model.runs):
-            return cls(model, goal, 1.0, np.eye(sets))
-        rows = _judges(model, goal)
+            return cls(model, goal, 1.0, np.eye(sets), own)
+        plain = cls(model, goal, 1.0, np.eye(sets))
+        _, rows = plain._judges()
         left = model.loo()
         z = (model.runs.y[rows] - left.mean[rows]) / np.sqrt(left.var[rows])
-        plain = cls(model, goal, 1.0, _correlation(z))
+        plain = replace(plain, correlation=_correlation(z))
         if not len(rows):
-            return plain
+            return replace(plain, own=own)
         square = 1.0
         if len(rows) >= LEAST:
             loo = plain.loo()
             square = max(float(np.mean(((loo.measured - loo.predicted) / loo.se) ** 2)), 1.0)
         kappa = float(np.sqrt(square * (1 + _OPTIMISM / len(rows))))
-        return cls(model, goal, min(kappa, MOST), plain.correlation)
+        return replace(plain, inflation=min(kappa, MOST), own=own)
 
     @property
     def target(self) -> int:
@@ -126,15 +133,31 @@ class Belief:
         return self.goal.value(self.losses(rng, p, count))
 
     def loo(self) -> ObjectiveLoo:
-        """Leave-one-out predictions of the objective where there are runs enough to judge by."""
+        """Leave-one-out predictions of the objective where there are runs enough to judge by.
+
+        Of this search's runs only: they are what a reader, and the stopping rule, may count.
+        """
         runs, left = self.model.runs, self.model.loo()
-        rows = _judges(self.model, self.goal)
+        rung, rows = self._judges()
         mean, var = left.mean[rows], left.var[rows]
         if self.goal.linear:
             predicted, se = self.goal.value(mean), self._spread(var)
         else:
             predicted, se = self._common(mean, var)
-        return ObjectiveLoo(rows, scored_rung(runs), self.goal.value(runs.y[rows]), predicted, se)
+        return ObjectiveLoo(rows, rung, self.goal.value(runs.y[rows]), predicted, se)
+
+    def _judges(self) -> tuple[int, Indices]:
+        """The rung that judges, and its runs but for those with a loss of the objective muted.
+
+        A muted loss is foreseen as badly as it likes, so such a run would flatter the belief; they
+        judge only where nearly no others are left.
+        """
+        runs = self.model.runs
+        own = np.arange(len(runs)) < (len(runs) if self.own is None else self.own)
+        rung = scored_rung(runs.where(own))
+        here = own & (runs.rung == rung) & (runs.task == 0)
+        sound = here & ~runs.muted[:, self.goal.w > 0].any(axis=1)
+        return rung, np.flatnonzero(sound if np.count_nonzero(sound) >= LEAST // 2 else here)
 
     def _spread(self, var: Array) -> Array:
         each = np.sqrt(np.maximum(var, 0.0)) * self.goal.w
@@ -148,18 +171,6 @@ class Belief:
         sd = self.inflation * np.sqrt(np.maximum(var, 0.0))
         values = self.goal.value(mean + normal[:, None, :] * sd)
         return values.mean(axis=0), values.std(axis=0)
-
-
-def _judges(model: Model, goal: Goal) -> Indices:
-    """This job's runs at the rung that judges, but for those with a loss of the objective muted.
-
-    A muted loss is foreseen as badly as it likes, so such a run would flatter the belief; they
-    judge only where nearly no others are left.
-    """
-    runs = model.runs
-    here = (runs.rung == scored_rung(runs)) & (runs.task == 0)
-    sound = here & ~runs.muted[:, goal.w > 0].any(axis=1)
-    return np.flatnonzero(sound if np.count_nonzero(sound) >= LEAST // 2 else here)
 
 
 def _correlation(z: Array) -> Array:

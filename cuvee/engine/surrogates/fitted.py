@@ -120,7 +120,9 @@ class Fits:
     @cached_property
     def belief(self) -> Belief | None:
         """What ``model`` says of the objective at the target; None with too few runs."""
-        return None if self.model is None else Belief.of(self.model, self._table.goal)
+        if self.model is None:
+            return None
+        return Belief.of(self.model, self._table.goal, len(self._table.shares))
 
     def at(self, rung: int) -> Fitted | None:
         """The fit of a rung, or None with fewer than ``m + 1`` different mixtures measured."""

@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 from cuvee.answer import ReuseSummary
 from cuvee.engine.answer.fit_records import reuse_summaries
 from cuvee.engine.answer.recommend import recommend
-from cuvee.engine.evidence.joining import joined
 from cuvee.engine.evidence.reuse import Earlier, alarms, express
 from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import World, power_world
 from cuvee.engine.propose import propose
-from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.multi_fidelity import MultiFidelityGp, MultiFidelityModel
 from cuvee.engine.surrogates.registry import SURROGATES
 from cuvee.mixture import Mixture
@@ -255,46 +253,7 @@ class TestAlarms:
         )
         model = SURROGATES["log_linear"].fit(table.runs)
         (said,) = alarms(reuse_summaries(table, model))
-        assert said.startswith("no run of the earlier job before was of use: the strategy's")
-
-
-class TestJoined:
-    def runs(self, *, altered: bool = False, wanting: bool = False, shift: float = 0.0) -> Runs:
-        """14 runs of a job and 40 of an earlier one, at the target's settings."""
-        world = power_world(np.random.default_rng(0), 4, noise=(0.01,))
-        before = world
-        if altered:
-            t = world.t.copy()
-            t[:, :, 1] = np.roll(t[:, :, 1], 1, axis=1)
-            before = replace(world, t=t)
-        rng = np.random.default_rng(1)
-        x = rng.dirichlet(np.ones(4), 54)
-        if wanting:
-            x[14:, 3] = 0.0
-            x /= x.sum(axis=1, keepdims=True)
-        y = np.array([(world if i < 14 else before).losses(p, 0) for i, p in enumerate(x)])
-        y += rng.normal(scale=0.01, size=y.shape)
-        y[14:] += shift
-        return Runs.of(x, y, task=np.repeat([0, 1], [14, 40]))
-
-    def test_the_same_function_is_this_jobs_and_levels_are_made_equal(self) -> None:
-        plain, moved = joined(self.runs()), joined(self.runs(shift=0.3))
-        assert not np.any(plain.task)
-        assert not np.any(moved.task)
-        np.testing.assert_allclose(moved.y, plain.y, atol=0.03)
-        np.testing.assert_array_equal(plain.y[:14], self.runs().y[:14])
-
-    def test_altered_text_stays_a_task(self) -> None:
-        runs = self.runs(altered=True)
-        assert joined(runs).task.tolist() == runs.task.tolist()
-
-    def test_a_task_that_never_had_a_domain_stays_one(self) -> None:
-        runs = self.runs(wanting=True)
-        assert joined(runs).task.tolist() == runs.task.tolist()
-
-    def test_too_few_runs_decide_nothing(self) -> None:
-        runs = self.runs().where(np.arange(54) >= 11)
-        assert joined(runs).task.tolist() == runs.task.tolist()
+        assert said.startswith("no run of the earlier job before was of use: 4 as the strategy's")
 
 
 class TestWarmSearch:
