@@ -147,6 +147,10 @@ class Model(ABC):
     def var(self, p: Array, rung: int) -> Array:
         """Variance of the noise-free losses at mixtures ``(n, m)``, shape ``(n, E)``."""
 
+    def moments(self, p: Array, rung: int) -> tuple[Array, Array]:
+        """``mean`` and ``var``, for less where they have work in common."""
+        return self.mean(p, rung), self.var(p, rung)
+
     @abstractmethod
     def cov(self, p: Array, rung: int, q: Array, other: int) -> Array:
         """Covariance of the losses of ``p (n, m)`` at ``rung`` and ``q (k, m)`` at ``other``.

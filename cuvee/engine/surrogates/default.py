@@ -142,8 +142,8 @@ class Chosen(Model):
         found = self._last.get(key)
         if found is None:
             models = self.models.values()
-            means = np.array([model.mean(p, rung) for model in models])
-            variances = np.array([model.var(p, rung) for model in models])
+            both = [model.moments(p, rung) for model in models]
+            means, variances = (np.array(one) for one in zip(*both, strict=True))
             noises = np.array([model.noise(rung) for model in models])
             found = _mix(self.shares, means, variances + noises[:, None, :], variances)
             for old in list(self._last)[: max(len(self._last) - _KEPT + 1, 0)]:

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cuvee.engine.space.simplex import Array
+from cuvee.engine.surrogates.sums import FEW, groups, hat, squares
 from cuvee.errors import EngineError
 
 __all__ = ["Laws", "derivatives", "fit", "predict"]
@@ -194,24 +195,39 @@ def _start(x: Array, y: Array, every: Array, deviation: Array) -> tuple[Array, A
     even = low[:, None] * np.linspace(0, 0.98, _FLOORS)
     near = low[:, None] - spread[:, None] * np.array(_NEAR)
     floors = np.concatenate([even, np.where(near > 0, near, 0.0)], axis=1)  # (E, F)
-    c, t, _ = _grid(x, y, every, deviation, floors)
+    # Where sets are many, a coarser grid: the polish finds what lies between.
+    thin = 1 if len(y) <= FEW else 2
+    ridges = RIDGES if len(y) <= FEW else RIDGES[1:4:2]
+    c, t, _ = _grid(x, y, every, deviation, floors[:, ::thin], ridges)
     size = np.mean(every * (y - c[:, None]) ** 2, axis=1)
     loose = (_LOOSE * size)[:, None, None] * deviation
     c, _ = polish(x, y, every, loose, c, t, steps=30)
-    return _grid(x, y, every, deviation, np.minimum(c, low - 1e-3 * spread)[:, None])
+    return _grid(x, y, every, deviation, np.minimum(c, low - 1e-3 * spread)[:, None], RIDGES)
 
 
 def _grid(
-    x: Array, y: Array, every: Array, deviation: Array, floors: Array
+    x: Array, y: Array, every: Array, deviation: Array, floors: Array, ridges: tuple[float, ...]
 ) -> tuple[Array, Array, Array]:
-    """The best of ``floors`` (shape ``(E, F)``) and ``RIDGES``, by leave-one-out error."""
+    """The best of ``floors`` (shape ``(E, F)``) and ``ridges``, by leave-one-out error."""
+    each = floors.shape[1] * len(ridges) * x.shape[1] ** 2
+    found = [
+        _best(x, y[g], every[g], deviation[g], floors[g], np.array(ridges), len(y))
+        for g in groups(len(y), each)
+    ]
+    c, t, ridge = (np.concatenate(part) for part in zip(*found, strict=True))
+    return c, t, ridge
+
+
+def _best(
+    x: Array, y: Array, every: Array, deviation: Array, floors: Array, ridges: Array, sets: int
+) -> tuple[Array, Array, Array]:
+    """``_grid`` for some of so many ``sets``."""
     gap = y[:, None, :] - floors[:, :, None]  # (E, F, K)
     logs = np.log(gap)
     weights = every[:, None] * gap**2
-    gram = np.einsum("efk,kj,kl->efjl", weights, x, x)
+    gram = squares(weights, x, sets)
     moment = np.einsum("efk,kj->efj", weights * logs, x)
     size = weights.mean(axis=2)
-    ridges = np.array(RIDGES)
     system = (
         gram[:, :, None]
         + (size[:, :, None] * ridges)[..., None, None] * deviation[:, None, None]
@@ -222,8 +238,8 @@ def _grid(
     fitted = floors[:, :, None, None] + np.exp(
         np.clip(np.einsum("efrj,kj->efrk", t, x), -_T_LIMIT, _T_LIMIT)
     )
-    hat = weights[:, :, None] * np.einsum("kj,efrjl,kl->efrk", x, inverse, x, optimize=True)
-    error = (y[:, None, None] - fitted) / np.maximum(1 - hat, 0.05)
+    leverage = weights[:, :, None] * hat(x, inverse, sets)
+    error = (y[:, None, None] - fitted) / np.maximum(1 - leverage, 0.05)
     score = np.mean(every[:, None, None] * error**2, axis=3)  # (E, F, R)
     best = score.reshape(len(y), -1).argmin(axis=1)
     f, r = np.divmod(best, len(ridges))

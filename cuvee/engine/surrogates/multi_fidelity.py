@@ -21,6 +21,7 @@ from cuvee.engine.surrogates.features import Features
 from cuvee.engine.surrogates.marginal import cholesky, minimize, negative_log_likelihood
 from cuvee.engine.surrogates.rung_covariance import RunCovariance
 from cuvee.engine.surrogates.rung_kernel import Levels, RungKernel
+from cuvee.engine.surrogates.sums import FEW
 from cuvee.errors import EngineError
 
 __all__ = ["MultiFidelityGp", "MultiFidelityModel", "fit_levels"]
@@ -37,6 +38,7 @@ _AGAIN = 10  # evaluations from hyperparameters that were fitted to the same los
 _OWN = (-4.0, 1.0)  # starting points of log r
 _FLAT = 1e-3  # of the deviation at other levels: below, a set counts as constant at the base
 _JITTER = 1e-6
+_TOGETHER = 26  # searches at a time: matrices of more wait for memory, and all for the slowest
 _AT_ONCE = 2_000_000  # numbers of a kernel matrix held at once while predicting
 
 
@@ -67,15 +69,33 @@ class MultiFidelityModel(Model):
     weights: torch.Tensor
 
     def mean(self, p: Array, rung: int) -> Array:
-        pieces = [self._cross(part) @ self.weights[..., None] for part in self._parts(p, rung)]
-        standard = torch.cat(pieces, dim=1)[..., 0].T.numpy()
-        return np.asarray(self.centre + self.unit * standard)
+        pieces = [self._weighed(self._cross(part)) for part in self._parts(p, rung)]
+        return self._losses(pieces)
 
     def var(self, p: Array, rung: int) -> Array:
-        pieces = []
+        pieces = [self._left(part, self._cross(part)) for part in self._parts(p, rung)]
+        return self._variances(pieces)
+
+    def moments(self, p: Array, rung: int) -> tuple[Array, Array]:
+        means, variances = [], []
         for part in self._parts(p, rung):
-            half = torch.linalg.solve_triangular(self.factor, self._cross(part).mT, upper=False)
-            pieces.append(self.kernel.forward(part, part, diag=True) - (half**2).sum(1))
+            cross = self._cross(part)
+            means.append(self._weighed(cross))
+            variances.append(self._left(part, cross))
+        return self._losses(means), self._variances(variances)
+
+    def _weighed(self, cross: torch.Tensor) -> torch.Tensor:
+        return cross @ self.weights[..., None]
+
+    def _losses(self, pieces: list[torch.Tensor]) -> Array:
+        return np.asarray(self.centre + self.unit * torch.cat(pieces, dim=1)[..., 0].T.numpy())
+
+    def _left(self, part: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+        """Variance that the runs leave."""
+        half = torch.linalg.solve_triangular(self.factor, cross.mT, upper=False)
+        return torch.as_tensor(self.kernel.forward(part, part, diag=True) - (half**2).sum(1))
+
+    def _variances(self, pieces: list[torch.Tensor]) -> Array:
         standard = torch.cat(pieces, dim=1).clamp_min(0.0).T.numpy()
         return np.asarray(self.unit**2 * standard)
 
@@ -132,7 +152,8 @@ class MultiFidelityModel(Model):
         return _inputs(mixtures, law, np.full(len(mixtures), rung))
 
     def _parts(self, p: Array, rung: int) -> tuple[torch.Tensor, ...]:
-        rows = max(1, _AT_ONCE // (len(self.unit) * len(self.runs)))
+        room = _AT_ONCE if len(self.unit) <= FEW else _AT_ONCE // 5
+        rows = max(1, room // (len(self.unit) * len(self.runs)))
         return torch.split(self._inputs(p, rung), rows, dim=-2)
 
     def _cross(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -279,6 +300,28 @@ def _climb(
     evaluations: int,
 ) -> Array:
     """Move the kernel's ``theta`` from ``start`` uphill; minus the log posteriors, shape ``(E,)``.
+
+    Sets know nothing of each other: where they are many, some at a time are moved.
+    """
+    values = []
+    for first in range(0, len(y), _TOGETHER):
+        some = slice(first, first + _TOGETHER)
+        part = RungKernel(kernel.features, kernel.levels, len(y[some]))
+        own = inputs if inputs.dim() == 2 else inputs[some]
+        values.append(_climb_together(part, own, y[some], known[some], start[some], evaluations))
+        kernel.theta.data[some] = part.theta.data
+    return np.concatenate(values)
+
+
+def _climb_together(
+    kernel: RungKernel,
+    inputs: torch.Tensor,
+    y: torch.Tensor,
+    known: torch.Tensor,
+    start: torch.Tensor,
+    evaluations: int,
+) -> Array:
+    """``_climb`` for all sets of a kernel at once.
 
     The search is in the coordinates in which the prior is standard normal: what the runs do not
     tell has unit curvature there, and few steps suffice.

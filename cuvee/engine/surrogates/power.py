@@ -24,6 +24,7 @@ from cuvee.engine.space.simplex import Array
 from cuvee.engine.surrogates.base import Runs
 from cuvee.engine.surrogates.parametric import Parametric
 from cuvee.engine.surrogates.rungs import Ladder, bounded, trust
+from cuvee.engine.surrogates.sums import FEW, groups, squares
 
 __all__ = ["Power", "PowerLaws", "fit"]
 
@@ -38,6 +39,7 @@ _EXPONENTS = (0.15, 0.35, 0.8, 1.6)  # starts
 _FLOORS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.97)  # starts, of the least loss
 _LEAST_T = 1e-3  # of the mean: where a start of zero would have no derivative
 _LEAST_S = 1e-9
+_STEPS = 25  # for each ridge; a third, and every other ridge, where sets are many
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,20 @@ class PowerLaws:
 
 def _formula(theta: Array, x: Array) -> tuple[Array, Array]:
     """``s^-a`` of ``N`` laws, shape ``(N, K)``, and derivatives of the loss ``(N, K, m + 2)``."""
-    a = np.exp(theta[:, 1])[:, None]
-    worth = np.exp(theta[:, 2:])
-    s = np.maximum(worth @ x.T, _LEAST_S)
-    rise = np.exp(np.minimum(-a * np.log(s), 50.0))
+    a, worth, s, rise = _rise(theta, x)
     jacobian = np.empty((*rise.shape, theta.shape[1]))
     jacobian[:, :, 0] = 1.0
     jacobian[:, :, 1] = -a * np.log(s) * rise
     jacobian[:, :, 2:] = (-a * rise / s)[:, :, None] * (x[None] * worth[:, None, :])
     return rise, jacobian
+
+
+def _rise(theta: Array, x: Array) -> tuple[Array, Array, Array, Array]:
+    """``a (N, 1)``, ``T (N, m)``, ``s (N, K)`` and ``s^-a (N, K)`` of ``N`` laws."""
+    a = np.exp(theta[:, 1])[:, None]
+    worth = np.exp(theta[:, 2:])
+    s = np.maximum(worth @ x.T, _LEAST_S)
+    return a, worth, s, np.exp(np.minimum(-a * np.log(s), 50.0))
 
 
 def fit(x: Array, y: Array, weight: Array | None = None) -> PowerLaws:
@@ -81,22 +88,40 @@ def fit(x: Array, y: Array, weight: Array | None = None) -> PowerLaws:
     """
     target = y.T
     often = np.ones_like(target) if weight is None else weight.T
-    sets, m = len(target), x.shape[1]
+    sets = len(target)
     theta = _start(x, target, often)
+    steps, every = (_STEPS, 1) if sets <= FEW else (_STEPS // 3, 2)
+    found = [
+        _finish(x, target[some], often[some], theta[some], RIDGES[::-every], steps)
+        for some in groups(sets, len(x) * theta.shape[1])
+    ]
+    return PowerLaws(*(np.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def _finish(
+    x: Array,
+    target: Array,
+    often: Array,
+    theta: Array,
+    ridges: tuple[float, ...],
+    steps: int,
+) -> tuple[Array, Array]:
+    """Parameters and ridges of some sets, from their starts ``theta``."""
+    sets, m = len(target), x.shape[1]
     size = np.mean(often * (target - theta[:, :1]) ** 2, axis=1)
     shape = np.zeros((m + 2, m + 2))
     shape[2:, 2:] = (np.eye(m) - 1.0 / m) / _SPREAD**2
     shape[1, 1] = 1 / _EXPONENT_SD**2
     best, kept, chosen = np.full(sets, np.inf), theta, np.zeros((sets, m + 2, m + 2))
-    for ridge in RIDGES[::-1]:  # from stiff to loose, each from where the last one ended
+    for ridge in ridges:  # from stiff to loose, each from where the last one ended
         penalty = (ridge * size)[:, None, None] * shape
-        theta = _polish(x, target, often, penalty, theta, steps=25)
+        theta = _polish(x, target, often, penalty, theta, steps=steps)
         score = _left_out_error(x, target, often, penalty, theta)
         better = score < best
         best = np.where(better, score, best)
         kept = np.where(better[:, None], theta, kept)
         chosen = np.where(better[:, None, None], penalty, chosen)
-    return PowerLaws(kept, chosen)
+    return kept, chosen
 
 
 def _left_out_error(x: Array, y: Array, often: Array, penalty: Array, theta: Array) -> Array:
@@ -128,14 +153,14 @@ def _start(x: Array, y: Array, often: Array) -> Array:
             weight = often * (a * gap / z) ** 2  # the slope of the loss by z, squared
             weight /= weight.mean(axis=1, keepdims=True)
             mean = np.sum(weight * z, axis=1) / np.sum(weight, axis=1)
-            system = np.einsum("ek,kj,kl->ejl", weight, x, x, optimize=True)
+            system = squares(weight, x, len(y))
             moment = np.einsum("ek,kj->ej", weight * (z - mean[:, None]), x)
             ridge = 1e-2 * np.einsum("ejj->e", system) / m
             system += ridge[:, None, None] * np.eye(m)
             worth = mean[:, None] + np.linalg.solve(system, moment[:, :, None])[:, :, 0]
             u = np.log(np.maximum(worth, _LEAST_T * mean[:, None]))
             theta = np.concatenate([c[:, None], np.full((len(y), 1), np.log(a)), u], axis=1)
-            error = np.sum(often * (c[:, None] + _formula(theta, x)[0] - y) ** 2, axis=1)
+            error = np.sum(often * (c[:, None] + _rise(theta, x)[3] - y) ** 2, axis=1)
             better = error < best
             best = np.where(better, error, best)
             kept = np.where(better[:, None], theta, kept)

@@ -49,6 +49,11 @@ class WarpedModel(Model):
     def var(self, p: Array, rung: int) -> Array:
         return np.asarray(self._rise(p, rung) ** 2 * self.inner.var(p, rung))
 
+    def moments(self, p: Array, rung: int) -> tuple[Array, Array]:
+        mean, var = self.inner.moments(p, rung)
+        rise = np.exp(np.minimum(mean, _MOST))
+        return np.asarray(self.floor[rung] + rise), np.asarray(rise**2 * var)
+
     def cov(self, p: Array, rung: int, q: Array, other: int) -> Array:
         left, right = self._rise(p, rung).T, self._rise(q, other).T
         return np.asarray(left[:, :, None] * self.inner.cov(p, rung, q, other) * right[:, None, :])
