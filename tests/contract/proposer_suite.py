@@ -196,6 +196,18 @@ class ProposerSuite:
             assert propose(problem, shuffled, seed=6, count=2) == expected
             assert answer_mixture(problem, shuffled, seed=6) == answer
 
+    def test_the_order_of_runs_that_wait_or_failed_changes_no_bit(self, strategy):
+        _, problem, full = searched(strategy)
+        done = part(full, 6).observations
+        given = propose(problem, History(observations=done), seed=14, count=4)
+        runs = [pending(q, f"w{i}") for i, q in enumerate(given)]
+        one, two = tuple(runs[:2]), tuple(runs[2:])
+        expected = propose(
+            problem, History(observations=done, pending=one, failed=two), seed=6, count=2
+        )
+        shuffled = History(observations=done[::-1], pending=one[::-1], failed=two[::-1])
+        assert propose(problem, shuffled, seed=6, count=2) == expected
+
     @pytest.mark.parametrize("runs", [0, 6])
     def test_renaming_and_reordering_domains_only_renames_the_answer(self, strategy, runs):
         world, problem, full = searched(strategy)
