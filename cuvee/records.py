@@ -162,9 +162,9 @@ class PendingRun(Record):
 
 
 class EarlierRun(Record):
-    """A finished run of another job, or an imported one, in that job's own domains."""
+    """A finished run of another job, in that job's own domains."""
 
-    source: str = Field(description="Id of the job, or of the import.")
+    source: str = Field(description="Id of the job.")
     run_id: str
     rung: Rung
     same_corpus: bool = Field(description="Same text and tokenizer as this job's.")
