@@ -211,7 +211,7 @@ def _grid(
     """The best of ``floors`` (shape ``(E, F)``) and ``ridges``, by leave-one-out error."""
     each = floors.shape[1] * len(ridges) * x.shape[1] ** 2
     found = [
-        _best(x, y[g], every[g], deviation[g], floors[g], np.array(ridges), len(y))
+        _best(x, y[g], every[g], deviation[g], floors[g], np.array(ridges))
         for g in groups(len(y), each)
     ]
     c, t, ridge = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -219,13 +219,13 @@ def _grid(
 
 
 def _best(
-    x: Array, y: Array, every: Array, deviation: Array, floors: Array, ridges: Array, sets: int
+    x: Array, y: Array, every: Array, deviation: Array, floors: Array, ridges: Array
 ) -> tuple[Array, Array, Array]:
-    """``_grid`` for some of so many ``sets``."""
+    """``_grid`` for some of the sets."""
     gap = y[:, None, :] - floors[:, :, None]  # (E, F, K)
     logs = np.log(gap)
     weights = every[:, None] * gap**2
-    gram = squares(weights, x, sets)
+    gram = squares(weights, x)
     moment = np.einsum("efk,kj->efj", weights * logs, x)
     size = weights.mean(axis=2)
     system = (
@@ -238,7 +238,7 @@ def _best(
     fitted = floors[:, :, None, None] + np.exp(
         np.clip(np.einsum("efrj,kj->efrk", t, x), -_T_LIMIT, _T_LIMIT)
     )
-    leverage = weights[:, :, None] * hat(x, inverse, sets)
+    leverage = weights[:, :, None] * hat(x, inverse)
     error = (y[:, None, None] - fitted) / np.maximum(1 - leverage, 0.05)
     score = np.mean(every[:, None, None] * error**2, axis=3)  # (E, F, R)
     best = score.reshape(len(y), -1).argmin(axis=1)

@@ -153,7 +153,7 @@ def _start(x: Array, y: Array, often: Array) -> Array:
             weight = often * (a * gap / z) ** 2  # the slope of the loss by z, squared
             weight /= weight.mean(axis=1, keepdims=True)
             mean = np.sum(weight * z, axis=1) / np.sum(weight, axis=1)
-            system = squares(weight, x, len(y))
+            system = squares(weight, x)
             moment = np.einsum("ek,kj->ej", weight * (z - mean[:, None]), x)
             ridge = 1e-2 * np.einsum("ejj->e", system) / m
             system += ridge[:, None, None] * np.eye(m)
