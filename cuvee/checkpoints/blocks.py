@@ -13,6 +13,9 @@ from cuvee.errors import CheckpointError
 
 __all__ = ["BlockReader"]
 
+_ANNOUNCED = 128 * 2**10
+"""Linux fetches no more than its read-ahead window for one announcement; this is the usual one."""
+
 
 class BlockReader:
     """One thread's way to read one model. Keeps one file open at a time.
@@ -36,7 +39,9 @@ class BlockReader:
 
     def announce(self, name: str, start: int, size: int) -> None:
         """Let the system begin to fetch bytes ``start`` to ``start + size`` of a tensor."""
-        self._advise(name, start, size, "POSIX_FADV_WILLNEED")
+        for position in range(start, start + size, _ANNOUNCED):
+            length = min(_ANNOUNCED, start + size - position)
+            self._advise(name, position, length, "POSIX_FADV_WILLNEED")
 
     def done(self, name: str, start: int, size: int) -> None:
         """Say that these bytes will not be read again."""

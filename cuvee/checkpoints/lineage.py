@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from cuvee.checkpoints.folder import (
     plain_file,
     read_json,
 )
-from cuvee.checkpoints.write import PlannedShard, Written, write_file
+from cuvee.checkpoints.write import PlannedShard, write_file
 
 __all__ = ["METADATA_KEY", "lineage_of", "metadata_of", "write_small_files"]
 
@@ -43,12 +42,9 @@ def metadata_of(weighted: Iterable[tuple[ModelFolder, float]]) -> dict[str, str]
 
 
 def lineage_of(
-    weighted: Iterable[tuple[ModelFolder, float]],
-    base: ModelFolder | None,
-    dtype: str | None,
-    written: Iterable[Written],
+    weighted: Iterable[tuple[ModelFolder, float]], base: ModelFolder | None, dtype: str | None
 ) -> dict[str, Any]:
-    """The lineage file: every input with its weight, every output with its sha256.
+    """The lineage file, but for ``files``, which are known at the end: every input and its weight.
 
     The sha256 of an input's content stands there where it is known without reading it again: from
     the name in the Hugging Face cache, or from the input's own lineage file.
@@ -60,7 +56,6 @@ def lineage_of(
         "dtype": None if dtype is None else _NAMES_OF_DTYPE[dtype],
         "base": None if base is None else str(base.path),
         "models": [_origin(model, weight) for model, weight in weighted],
-        "files": [asdict(file) for file in written],
     }
 
 

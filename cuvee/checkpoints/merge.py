@@ -21,22 +21,19 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from cuvee.checkpoints.arithmetic import LARGEST, decode, encode, peak
-from cuvee.checkpoints.blocks import BlockReader
 from cuvee.checkpoints.compat import check_compatible
 from cuvee.checkpoints.folder import ModelFolder, open_folder
 from cuvee.checkpoints.header import FLOATS, SIZES
 from cuvee.checkpoints.lineage import lineage_of, metadata_of, write_small_files
+from cuvee.checkpoints.worker import Bytes, Chunk, Worker
 from cuvee.checkpoints.write import PlannedShard, ShardWriter, Written, new_folder, plan_shards
-from cuvee.errors import CheckpointError, SpecError
+from cuvee.errors import SpecError
 from cuvee.mixture import SUM_TOLERANCE
 
 __all__ = ["DTYPES", "SHARD_BYTES", "Merged", "merge"]
@@ -50,10 +47,8 @@ SHARD_BYTES = 5 * 10**9
 _CHUNK = 2**21
 """Elements of the output that a thread takes at a time: a few MB, enough for a disk to be busy."""
 
-_BLOCK = 2**15
-"""Elements that are summed at a time: their float32 buffers stay in a core's own cache."""
-
-_Bytes: TypeAlias = npt.NDArray[np.uint8]
+_FILES = 512
+"""Files open at a time, one per thread and model: half of what a process usually may."""
 
 _THREADS = (2, 4)
 """At least two, so that one reads while the other computes; more than four help no single disk."""
@@ -76,21 +71,6 @@ class Merged:
     bytes: int
     files: tuple[Written, ...]
     weights: Mapping[Path, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Elements ``start`` to ``stop`` of a tensor, which every model stores as ``source``."""
-
-    name: str
-    source: str
-    target: str
-    start: int
-    stop: int
-
-    @property
-    def bytes(self) -> int:
-        return (self.stop - self.start) * SIZES[self.target]
 
 
 def merge(
@@ -146,12 +126,12 @@ def merge(
         for e in (place.entry for place in folders[0].tensors.values())
     ]
     shards = plan_shards(tensors, shard_bytes, metadata_of(weighted))
+    lineage = lineage_of(weighted, None if base is None else opened[base], stored)
     target = Path(os.path.abspath(output))
     with new_folder(target) as partial:
         _check_space(partial, shards)
         written = _write_weights(partial, shards, weighted, threads, progress)
-        seed = None if base is None else opened[base]
-        lineage = lineage_of(weighted, seed, stored, written)
+        lineage["files"] = [asdict(file) for file in written]
         write_small_files(partial, folders[0], stored, shards, lineage)
     return Merged(
         target,
@@ -216,18 +196,19 @@ def _write_weights(
     read = sum(model.bytes for model, _ in active)
     forget = read > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
     count = threads or min(max(os.cpu_count() or 1, _THREADS[0]), _THREADS[1])
+    count = min(count, max(1, _FILES // len(active)))
     total = sum(shard.bytes for shard in shards)
     done = 0
     written = []
     with ExitStack() as stack:
-        workers: SimpleQueue[_Worker] = SimpleQueue()
+        workers: SimpleQueue[Worker] = SimpleQueue()
         for _ in range(count):
-            workers.put(stack.enter_context(_Worker(active, forget)))
+            workers.put(stack.enter_context(Worker(active, forget)))
         pool = ThreadPoolExecutor(count, thread_name_prefix="cuvee-merge")
         # Ends before the workers' files are closed; after an error, without what was not begun.
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
 
-        def compute(chunk: _Chunk, buffer: _Bytes) -> None:
+        def compute(chunk: Chunk, buffer: Bytes) -> None:
             worker = workers.get()
             try:
                 worker.fill(chunk, buffer)
@@ -237,19 +218,10 @@ def _write_weights(
         # Two more than are computed: one being written, one waiting for it.
         buffers = [np.empty(_CHUNK * max(SIZES.values()), np.uint8) for _ in range(count + 2)]
         for shard in shards:
+            chunks = _chunks(shard, active[0][0])
             with ShardWriter(folder, shard) as writer:
-                pending: deque[tuple[Future[None], _Chunk, _Bytes]] = deque()
-                chunks = _chunks(shard, active[0][0])
-                while True:
-                    while buffers and (chunk := next(chunks, None)) is not None:
-                        buffer = buffers.pop()
-                        pending.append((pool.submit(compute, chunk, buffer), chunk, buffer))
-                    if not pending:
-                        break
-                    future, chunk, buffer = pending.popleft()
-                    future.result()
+                for chunk, buffer in _in_order(pool, compute, chunks, buffers):
                     writer.write(buffer.data[: chunk.bytes])
-                    buffers.append(buffer)
                     done += chunk.bytes
                     if progress is not None:
                         progress(done, total)
@@ -260,101 +232,29 @@ def _write_weights(
     return tuple(written)
 
 
-def _chunks(shard: PlannedShard, model: ModelFolder) -> Iterator[_Chunk]:
+def _chunks(shard: PlannedShard, model: ModelFolder) -> Iterator[Chunk]:
     for entry in shard.tensors:
         source = model.tensors[entry.name].entry.dtype
         for start in range(0, entry.elements, _CHUNK):
             stop = min(start + _CHUNK, entry.elements)
-            yield _Chunk(entry.name, source, entry.dtype, start, stop)
+            yield Chunk(entry.name, source, entry.dtype, start, stop)
 
 
-class _Worker:
-    """The buffers and open files of one thread.
-
-    Args:
-        models: Positive weights that sum to one; the first is the reference r.
-        forget: See ``BlockReader``.
-    """
-
-    def __init__(self, models: Sequence[tuple[ModelFolder, float]], forget: bool) -> None:
-        self._readers = [BlockReader(model, forget=forget) for model, _ in models]
-        self._weights = [weight for _, weight in models]
-        self._paths = [model.path for model, _ in models]
-        self._raw = np.empty(_BLOCK * max(SIZES.values()), np.uint8)
-        self._reference = np.empty(_BLOCK, np.float32)
-        self._other = np.empty(_BLOCK, np.float32)
-        self._sum = np.empty(_BLOCK, np.float32)
-
-    def __enter__(self) -> _Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for reader in self._readers:
-            reader.close()
-
-    def fill(self, chunk: _Chunk, out: _Bytes) -> None:
-        """Put the stored bytes of the chunk's average into the front of ``out``, uint8."""
-        size, stored = SIZES[chunk.source], SIZES[chunk.target]
-        begin, length = chunk.start * size, (chunk.stop - chunk.start) * size
-        for reader in self._readers:
-            reader.announce(chunk.name, begin, length)
-        average = self._average if chunk.source in FLOATS else self._same
-        # A signalling NaN in the file is an error below, and not a warning of numpy's here.
-        with np.errstate(all="ignore"):
-            for start in range(chunk.start, chunk.stop, _BLOCK):
-                count = min(_BLOCK, chunk.stop - start)
-                place = (start - chunk.start) * stored
-                average(chunk, start, count, out[place : place + count * stored])
-        for reader in self._readers:
-            reader.done(chunk.name, begin, length)
-
-    def _average(self, chunk: _Chunk, start: int, count: int, out: _Bytes) -> None:
-        size = SIZES[chunk.source]
-        raw = self._raw[: count * size]
-        reference, other, total = (
-            buffer[:count] for buffer in (self._reference, self._other, self._sum)
-        )
-        # Minus zero, and differences subtracted: the only way that keeps the sign of a zero.
-        total.fill(-0.0)
-        for k, (reader, weight) in enumerate(zip(self._readers, self._weights, strict=True)):
-            reader.read(chunk.name, start * size, raw.data)
-            if k == 0:
-                np.copyto(reference, decode(chunk.source, raw, reference))
-                continue
-            np.subtract(reference, decode(chunk.source, raw, other), out=other)
-            np.multiply(other, weight, out=other)
-            np.subtract(total, other, out=total)
-        np.add(total, reference, out=total)
-        if not peak(total) <= LARGEST[chunk.target]:
-            self._blame(chunk, start, raw)
-        encode(chunk.target, total, out, other)
-
-    def _blame(self, chunk: _Chunk, start: int, raw: _Bytes) -> None:
-        """Raise, naming the model whose numbers are not finite."""
-        for reader, path in zip(self._readers, self._paths, strict=True):
-            reader.read(chunk.name, start * SIZES[chunk.source], raw.data)
-            values = decode(chunk.source, raw, self._other[: len(raw) // SIZES[chunk.source]])
-            if not np.isfinite(values).all():
-                raise CheckpointError(
-                    f"tensor {chunk.name!r} of {path} holds numbers that are not finite: the model "
-                    "is broken and cannot be merged",
-                    path=str(path),
-                    tensor=chunk.name,
-                )
-        raise SpecError(
-            f"the average of tensor {chunk.name!r} does not fit into {chunk.target}: store the "
-            "merge as bfloat16 or float32",
-            tensor=chunk.name,
-        )
-
-    def _same(self, chunk: _Chunk, start: int, count: int, out: _Bytes) -> None:
-        size = SIZES[chunk.source]
-        raw = self._raw[: count * size]
-        for k, (reader, path) in enumerate(zip(self._readers, self._paths, strict=True)):
-            reader.read(chunk.name, start * size, (out if k == 0 else raw).data)
-            if k > 0 and not np.array_equal(out, raw):
-                raise SpecError(
-                    f"tensor {chunk.name!r} of type {chunk.source} differs between "
-                    f"{self._paths[0]} and {path}, and integers are not averaged",
-                    tensor=chunk.name,
-                )
+def _in_order(
+    pool: ThreadPoolExecutor,
+    compute: Callable[[Chunk, Bytes], None],
+    chunks: Iterator[Chunk],
+    buffers: list[Bytes],
+) -> Iterator[tuple[Chunk, Bytes]]:
+    """Chunks with their bytes, computed ahead; asking for the next gives a buffer back."""
+    pending: deque[tuple[Future[None], Chunk, Bytes]] = deque()
+    while True:
+        while buffers and (chunk := next(chunks, None)) is not None:
+            buffer = buffers.pop()
+            pending.append((pool.submit(compute, chunk, buffer), chunk, buffer))
+        if not pending:
+            return
+        future, chunk, buffer = pending.popleft()
+        future.result()
+        yield chunk, buffer
+        buffers.append(buffer)

@@ -35,7 +35,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that even small tensors are read in several chunks of several blocks, and unequal ones."""
     module = sys.modules[merge.__module__]  # the package's attribute of this name is the function
     monkeypatch.setattr(module, "_CHUNK", 50)
-    monkeypatch.setattr(module, "_BLOCK", 16)
+    monkeypatch.setattr("cuvee.checkpoints.worker._BLOCK", 16)
 
 
 def in_memory(models: Sequence[dict[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cuvee.checkpoints import check_compatible, merge, open_folder
+from cuvee.checkpoints.blocks import BlockReader
 from cuvee.errors import CheckpointError, SpecError
 from tests.unit.checkpoints.model_folders import (
     CONFIG,
@@ -142,6 +143,25 @@ def test_a_file_that_changes_after_it_was_looked_at_is_refused(model):
         file.write((8).to_bytes(8, "little"))
     with pytest.raises(CheckpointError, match="changed during the merge"):
         opened.shards[0].open()
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_refused(model):
+    reader = BlockReader(open_folder(model), forget=True)
+    buffer = memoryview(bytearray(8))
+    reader.announce("model.positions", 0, 8)
+    reader.read("model.positions", 8, buffer)
+    assert buffer.tobytes() == (1).to_bytes(8, "little")
+    reader.done("model.positions", 0, 8)
+    os.truncate(model / "model.safetensors", 100)
+    with pytest.raises(CheckpointError, match="cut short during the merge"):
+        reader.read("model.positions", 0, buffer)
+    reader.close()
+
+
+def test_a_lineage_that_cannot_be_read_is_found_before_the_work(model, tmp_path):
+    (model / "cuvee_merge.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"cuvee_merge\.json is not valid JSON"):
+        merge({model: 1.0}, tmp_path / "out", progress=lambda done, total: pytest.fail("begun"))
 
 
 def pair(tmp_path: Path, **second: Any) -> list[Path]:

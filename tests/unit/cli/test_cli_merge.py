@@ -29,6 +29,16 @@ def test_two_models_are_merged(cuvee, models, tmp_path):
     torch.testing.assert_close(read_model(out)["model.scale"], expected)
 
 
+def test_a_terminal_sees_a_bar(cuvee, models, tmp_path, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    result = cuvee("merge", "-m", f"{models[0]}=1", "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "Merging" in result.stderr
+    assert "100%" in result.stderr or "kB" in result.stderr
+    assert "Merging" not in result.stdout
+
+
 def test_json_names_files_and_weights(cuvee, models, tmp_path):
     out = tmp_path / "out"
     result = cuvee(
