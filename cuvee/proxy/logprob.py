@@ -1,0 +1,177 @@
+"""The log-probability mixture: predictions of branches averaged, instead of their weights.
+
+::
+
+    L(p) = -sum_t log sum_u w_u q_u(x_t)
+
+where ``q_u`` is what branch u gives the token, in its context (MixMin, Thudi et al. 2025, arXiv
+2502.10510). Each branch is evaluated once; then any mixture costs a sum over cached numbers, about
+a thousandth of a merge, and the loss is convex in the shares. It is a second biased measurement
+from the same pool, to be calibrated by itself.
+
+Memory: 4 bytes per branch and scored token. Sums are in fp64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cuvee.errors import SpecError
+from cuvee.mixture import Mixture
+from cuvee.proxy.evaluate import ScoredSet, token_nats
+from cuvee.proxy.heldout import ratio_loss
+from cuvee.proxy.merge import MergeEvaluator, MergeLosses, measurement_keys
+from cuvee.proxy.merge_gradient import Objective
+from cuvee.proxy.merge_weights import MILLION, quantise
+from cuvee.proxy.pool import MergePool
+
+__all__ = ["LogprobMixture", "Logprobs", "branch_logprobs"]
+
+Floats = npt.NDArray[np.float64]
+Logprobs: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
+"""By evaluation set, log-probabilities of its tokens in the order of windows, shape (T,)."""
+
+_CHUNK = 1 << 14
+"""Tokens worked through at once: K of these in fp64 stay in a CPU's cache."""
+
+
+@torch.no_grad()
+def branch_logprobs(
+    evaluator: MergeEvaluator, branch: int, on_batch: Callable[[], None] | None = None
+) -> Logprobs:
+    """What one branch gives every scored token: an evaluation's cost, to be cached by its key.
+
+    Args:
+        evaluator: Its model is set to the branch.
+        branch: Index into ``evaluator.pool.branches``.
+        on_batch: Called after each batch; what it raises ends the evaluation.
+    """
+    one_hot = [0.0] * (len(evaluator.pool.branches) + 1)
+    one_hot[branch] = 1.0
+    evaluator.model.set_weights(one_hot)
+    found: dict[str, npt.NDArray[np.float32]] = {}
+    for name, scored in evaluator.sets.items():
+        parts = []
+        for batch, nats in token_nats(evaluator.logits, scored, evaluator.device):
+            scored_here = np.arange(nats.shape[1]) < scored.lengths[batch, None]  # (B, T)
+            parts.append(-nats.float().cpu().numpy()[scored_here])
+            if on_batch is not None:
+                on_batch()
+        found[name] = np.concatenate(parts)
+    return found
+
+
+class LogprobMixture:
+    """Losses of mixtures of a pool's predictions.
+
+    Args:
+        pool: The pool.
+        sets: The evaluation sets.
+        logprobs: Of each branch of the pool, in its order (``branch_logprobs``).
+
+    Raises:
+        SpecError: The log-probabilities are not those of the pool and the sets.
+    """
+
+    def __init__(
+        self, pool: MergePool, sets: Mapping[str, ScoredSet], logprobs: Sequence[Logprobs]
+    ) -> None:
+        if len(logprobs) != len(pool.branches):
+            raise SpecError(
+                f"{len(pool.branches)} branches need log-probabilities, got {len(logprobs)}"
+            )
+        self.pool = pool
+        self._sets = sets
+        self._logprobs: dict[str, npt.NDArray[np.float32]] = {}  # (K, T) by set
+        self._excerpts: dict[str, npt.NDArray[np.int64]] = {}  # (T,) by set
+        for name, scored in sets.items():
+            total = int(scored.lengths.sum())
+            rows = [branch.get(name, np.empty(0, np.float32)) for branch in logprobs]
+            if any(row.shape != (total,) for row in rows):
+                raise SpecError(
+                    f"evaluation set {name!r} has {total} tokens, but log-probabilities for "
+                    f"{[len(row) for row in rows]}: they were computed for another set"
+                )
+            self._logprobs[name] = np.stack(rows)
+            self._excerpts[name] = np.repeat(scored.excerpt, scored.lengths)
+
+    @classmethod
+    def measure(
+        cls, evaluator: MergeEvaluator, on_batch: Callable[[], None] | None = None
+    ) -> LogprobMixture:
+        """Evaluate every branch of a pool once."""
+        pool = evaluator.pool
+        found = [branch_logprobs(evaluator, k, on_batch) for k in range(len(pool.branches))]
+        return cls(pool, evaluator.sets, found)
+
+    def evaluate(self, mixtures: Sequence[Mixture]) -> list[MergeLosses]:
+        """The losses of many mixtures, M of them.
+
+        Raises:
+            SpecError: A domain of a mixture has no branch, or the anchor puts it out of reach.
+        """
+        millionths = [quantise(self.pool.weights(mixture).tolist()) for mixture in mixtures]
+        weights = np.array(millionths, dtype=np.float64) / MILLION  # (M, K)
+        nats = {name: self._nats(name, weights) for name in self._sets}  # (M, E) by set
+        return [
+            MergeLosses(
+                mixture=mixture,
+                millionths=tuple(counts),
+                losses={
+                    name: ratio_loss(nats[name][m], scored.tokens, scored.sizes)
+                    for name, scored in self._sets.items()
+                },
+                nats={name: nats[name][m] for name in self._sets},
+                keys=measurement_keys(self.pool, self._sets, counts, kind="logprob"),
+            )
+            for m, (mixture, counts) in enumerate(zip(mixtures, millionths, strict=True))
+        ]
+
+    def objective(self, set_weights: Mapping[str, float]) -> Objective:
+        """The weighted loss in bits per byte by shares over ``pool.names``, and its gradient.
+
+        Convex in the shares, so ``exponentiated_gradient`` finds its minimum.
+        """
+        if unknown := sorted(set(set_weights) - set(self._sets)):
+            raise SpecError(f"unknown evaluation sets {unknown}: there are {sorted(self._sets)}")
+
+        def objective(shares: Floats) -> tuple[float, Floats]:
+            mixture = Mixture.from_shares(self.pool.names, shares.tolist())
+            weights = self.pool.weights(mixture)
+            value, gradient = 0.0, np.zeros(len(weights))
+            for name, weight in set_weights.items():
+                factor = weight / (math.log(2) * float(self._sets[name].sizes.sum()))
+                for start in range(0, self._logprobs[name].shape[1], _CHUNK):
+                    top, relative = self._chunk(name, start)
+                    mixed = weights @ relative  # (T,)
+                    value -= factor * float((top + np.log(mixed)).sum())
+                    gradient -= factor * (relative / mixed).sum(axis=1)
+            by_shares = self.pool.shares_gradient(gradient)
+            return value, by_shares - shares @ by_shares
+
+        return objective
+
+    def _nats(self, name: str, weights: Floats) -> Floats:
+        """Nats of each excerpt for each mixture, (M, E), for weights (M, K)."""
+        excerpts = self._excerpts[name]
+        count = len(self._sets[name].tokens)
+        nats = np.zeros((len(weights), count))
+        for start in range(0, len(excerpts), _CHUNK):
+            top, relative = self._chunk(name, start)
+            here = excerpts[start : start + _CHUNK]
+            for m, w in enumerate(weights):
+                of_tokens = -(top + np.log(w @ relative))
+                nats[m] += np.bincount(here, weights=of_tokens, minlength=count)
+        return nats
+
+    def _chunk(self, name: str, start: int) -> tuple[Floats, Floats]:
+        """Of some tokens, the largest log-probability, (T,), and probabilities over it, (K, T)."""
+        logprobs = self._logprobs[name][:, start : start + _CHUNK].astype(np.float64)
+        top = logprobs.max(axis=0)
+        return top, np.exp(logprobs - top)
