@@ -40,6 +40,9 @@ Logprobs: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
 _CHUNK = 1 << 14
 """Tokens worked through at once: K of these in fp64 stay in a CPU's cache."""
 
+_TINY = 1e-290
+"""Ratios of probabilities below this have lost digits."""
+
 
 @torch.no_grad()
 def branch_logprobs(
@@ -148,10 +151,10 @@ class LogprobMixture:
             for name, weight in set_weights.items():
                 factor = weight / (math.log(2) * float(self._sets[name].sizes.sum()))
                 for start in range(0, self._logprobs[name].shape[1], _CHUNK):
-                    top, relative = self._chunk(name, start)
+                    logprobs, top, relative = self._chunk(name, start)
                     mixed = weights @ relative  # (T,)
-                    value -= factor * float((top + np.log(mixed)).sum())
-                    gradient -= factor * (relative / mixed).sum(axis=1)
+                    value -= factor * float(_log(mixed, logprobs, top, weights).sum())
+                    gradient -= factor * (relative / np.maximum(mixed, _TINY)).sum(axis=1)
             by_shares = self.pool.shares_gradient(gradient)
             return value, by_shares - shares @ by_shares
 
@@ -163,15 +166,30 @@ class LogprobMixture:
         count = len(self._sets[name].tokens)
         nats = np.zeros((len(weights), count))
         for start in range(0, len(excerpts), _CHUNK):
-            top, relative = self._chunk(name, start)
+            logprobs, top, relative = self._chunk(name, start)
             here = excerpts[start : start + _CHUNK]
             for m, w in enumerate(weights):
-                of_tokens = -(top + np.log(w @ relative))
+                of_tokens = -_log(w @ relative, logprobs, top, w)
                 nats[m] += np.bincount(here, weights=of_tokens, minlength=count)
         return nats
 
-    def _chunk(self, name: str, start: int) -> tuple[Floats, Floats]:
-        """Of some tokens, the largest log-probability, (T,), and probabilities over it, (K, T)."""
+    def _chunk(self, name: str, start: int) -> tuple[Floats, Floats, Floats]:
+        """Some tokens' log-probabilities, (K, T), the largest, (T,), and all over it, (K, T)."""
         logprobs = self._logprobs[name][:, start : start + _CHUNK].astype(np.float64)
         top = logprobs.max(axis=0)
-        return top, np.exp(logprobs - top)
+        return logprobs, top, np.exp(logprobs - top)
+
+
+def _log(mixed: Floats, logprobs: Floats, top: Floats, weights: Floats) -> Floats:
+    """``log(weights @ exp(logprobs))``, shape (T,), where ``mixed`` is that over ``exp(top)``.
+
+    Where the branches of the mixture give a token next to nothing and one outside it gives much,
+    ``mixed`` underflows, and the sum is taken again without it.
+    """
+    out: Floats = top + np.log(np.maximum(mixed, _TINY))
+    lost = mixed < _TINY
+    if lost.any():
+        used = weights > 0
+        terms = np.log(weights[used])[:, None] + logprobs[np.ix_(used, lost)]
+        out[lost] = np.logaddexp.reduce(terms, axis=0)
+    return out

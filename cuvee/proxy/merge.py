@@ -246,8 +246,13 @@ class MergeEvaluator:
 
     def seed_losses(self) -> dict[str, EvalLoss]:
         """The losses of the seed itself."""
+        nats = self.seed_nats()
+        return {name: _loss(scored, nats[name]) for name, scored in self.sets.items()}
+
+    def seed_nats(self) -> dict[str, Floats]:
+        """Nats of each excerpt of each set under the seed, shape (E,)."""
         self.model.set_weights([0.0] * len(self.pool.branches) + [1.0])
-        return {name: _loss(s, self._nats(s, None)) for name, s in self.sets.items()}
+        return {name: self._nats(scored, None) for name, scored in self.sets.items()}
 
     def _measure(
         self,

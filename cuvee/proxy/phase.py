@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from cuvee.proxy.checkpoint import Checkpoint
 from cuvee.proxy.device import choose_device, deterministic
 from cuvee.proxy.recipe import MergeRecipe
 from cuvee.proxy.stepper import Stepper
-from cuvee.proxy.trained import Seed, is_kept, keep, running_folder
+from cuvee.proxy.trained import Seed, keep, running_folder, verify
 from cuvee.proxy.units import Unit, unit_sampler
 
 __all__ = ["Hooks", "Phase", "PhaseOutcome"]
@@ -55,7 +55,7 @@ class PhaseOutcome:
         stopped: ``should_stop`` ended it early; another call goes on.
         reused: It was there already, and nothing was trained.
         resumed_step: Step of the checkpoint that this call started from.
-        notes: Damaged checkpoints that were passed over.
+        notes: Damaged files that were passed over.
     """
 
     key: str
@@ -97,7 +97,8 @@ class Phase:
     def run(self, root: Path, device: str, hooks: Hooks) -> PhaseOutcome:
         """Train, or find that it is done, or go on from the last whole checkpoint."""
         where = choose_device(device)
-        if is_kept(root, self.key, tuple(self.kept)):
+        done, damage = verify(root, self.key, tuple(self.kept))
+        if done:
             hooks.on_progress(self.label, 1.0)
             return PhaseOutcome(self.key, self.steps, reused=True)
         stepper = Stepper(
@@ -110,7 +111,8 @@ class Phase:
             clip_norm=self.recipe.clip_norm,
         )
         with deterministic(where):
-            return self._train(stepper, root, hooks)
+            outcome = self._train(stepper, root, hooks)
+        return replace(outcome, notes=(*damage, *outcome.notes))
 
     def _train(self, stepper: Stepper, root: Path, hooks: Hooks) -> PhaseOutcome:
         began = saved = told = time.monotonic()

@@ -28,7 +28,16 @@ from cuvee.proxy.checkpoint import Checkpoint
 from cuvee.proxy.config import Shape
 from cuvee.proxy.merge_keys import SeedIdentity, arch_hash
 
-__all__ = ["Branch", "Seed", "is_kept", "keep", "load_branch", "load_seed", "running_folder"]
+__all__ = [
+    "Branch",
+    "Seed",
+    "is_kept",
+    "keep",
+    "load_branch",
+    "load_seed",
+    "running_folder",
+    "verify",
+]
 
 _KEY = re.compile(r"^[0-9a-f]{64}$")
 
@@ -115,6 +124,25 @@ def keep(
 def is_kept(root: Path, key: str, steps: Sequence[int]) -> bool:
     """Whether weights are there at all of these steps; reading verifies them."""
     return all(_file(_folder(root, key), step).exists() for step in steps)
+
+
+def verify(root: Path, key: str, steps: Sequence[int]) -> tuple[bool, tuple[str, ...]]:
+    """Whether weights are there and whole at all of these steps, and a note for each damaged one.
+
+    Raises:
+        CheckpointError: Another program's file is in the place of one.
+    """
+    notes: list[str] = []
+    if not is_kept(root, key, steps):
+        return False, ()
+    for step in steps:
+        try:
+            checkpoint.read(_file(_folder(root, key), step), key)
+        except CheckpointError as error:
+            if error.details.get("foreign"):
+                raise
+            notes.append(f"{error.message}; trained again")
+    return not notes, tuple(notes)
 
 
 def running_folder(root: Path, key: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -89,11 +88,13 @@ def test_very_different_predictions_neither_overflow_nor_vanish(pool, evaluator)
         for level in (-1.0, -200.0, -2000.0)
     ]
     mixture = LogprobMixture(pool, evaluator.sets, made)
-    names = {branch: domain for branch, domain in enumerate(pool.domains)}
+    names = pool.domains
     for k, level in enumerate((1.0, 200.0, 2000.0)):
-        rest = [d for d in pool.domains if d != names[k]]
-        (alone,) = mixture.evaluate([Mixture({names[k]: 1.0, rest[0]: 0.0})])
+        (alone,) = mixture.evaluate([Mixture({names[k]: 1.0})])
         assert alone.losses["code"].nats_per_token == pytest.approx(level, rel=1e-9)
+    value, gradient = mixture.objective({"code": 1.0})(np.array([0.0, 0.0, 1.0]))
+    assert math.isfinite(value)
+    assert np.isfinite(gradient).all()
     (mixed,) = mixture.evaluate([Mixture({names[0]: 0.5, names[1]: 0.5})])
     assert mixed.losses["code"].nats_per_token == pytest.approx(1 + math.log(2), rel=1e-9)
 
@@ -105,17 +106,3 @@ def test_predictions_for_other_sets_or_branches_are_refused(trained, pool, evalu
     other = prepare_sets(trained.corpus, 32, 900)
     with pytest.raises(SpecError, match="computed for another set"):
         LogprobMixture(pool, other, found)
-
-
-def test_a_candidate_costs_far_less_than_a_merge(evaluator, mixture):
-    candidates = [
-        Mixture.from_shares(evaluator.pool.names, w)
-        for w in np.random.default_rng(0).dirichlet(np.ones(3), 20).tolist()
-    ]
-
-    def seconds(evaluate, mixtures):
-        start = time.process_time()
-        evaluate(mixtures)
-        return (time.process_time() - start) / len(mixtures)
-
-    assert seconds(mixture.evaluate, candidates) < 0.2 * seconds(evaluator.evaluate, candidates[:3])

@@ -288,6 +288,26 @@ def test_keys_are_no_paths(trained):
         load_branch(trained.root, "0" * 64)
 
 
+def test_damaged_weights_are_trained_again(trained, tmp_path):
+    recipe, corpus = trained.recipe, trained.corpus
+    seed = load_seed(trained.root, trained.outcome.seed_key)
+    unit = cut_units(corpus, recipe)[1]
+
+    def go():
+        return train_branch(recipe, corpus, seed, unit, tmp_path, device="cpu")
+
+    key = go().key
+    branch = load_branch(tmp_path, key)
+    # Tensors that were read are views of the file, and this one is about to be spoilt in place.
+    whole = {name: tensor.clone() for name, tensor in branch.weights().items()}
+    branch.file.write_bytes(branch.file.read_bytes()[:-10])
+    again = go()
+    assert not again.reused
+    assert "trained again" in again.notes[0]
+    assert same(load_branch(tmp_path, key).weights(), whole)
+    assert go().reused
+
+
 # ------------------------------------------------------------------------------------------------
 # Reuse across corpora
 
