@@ -62,8 +62,12 @@ class Stepper:
         # A sum on the device, read seldom: finite only if every term was.
         self._seen = torch.zeros((), dtype=torch.float64, device=device)
 
-    def step(self, batch: npt.NDArray[np.int64], rate: float) -> None:
-        """One optimiser step on token ids of shape (B, S + 1)."""
+    def step(self, batch: npt.NDArray[np.int64], rate: float) -> Tensor:
+        """One optimiser step on token ids of shape (B, S + 1).
+
+        Returns:
+            The loss before it, mean nats per token, still on the device.
+        """
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         ids = torch.from_numpy(batch).to(self._device)
@@ -75,18 +79,15 @@ class Stepper:
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self._seen += loss.detach() + norm.detach()
+        return loss.detach()
 
     @property
     def finite(self) -> bool:
         """Whether every loss and every gradient so far was finite."""
         return bool(torch.isfinite(self._seen))
 
-    def weights(self) -> dict[str, Tensor]:
-        """Parameters by name, tied ones once. They change with the next step."""
-        return {name: p.detach() for name, p in self._parameters.items()}
-
     def state(self) -> dict[str, Tensor]:
-        """Everything: ``model/NAME`` and ``optimiser/FIELD/NAME``."""
+        """All of it, as ``model/NAME`` and ``optimiser/FIELD/NAME``; the next step changes it."""
         tensors: dict[str, Tensor] = {}
         for name, parameter in self._parameters.items():
             tensors[f"model/{name}"] = parameter.detach()

@@ -14,6 +14,7 @@ from torch import nn
 
 from cuvee.errors import SpecError
 from cuvee.mixture import Mixture
+from cuvee.proxy.branch import train_pool
 from cuvee.proxy.evaluate import ScoredSet
 from cuvee.proxy.merge import MergedModel, MergeEvaluator
 from cuvee.proxy.merge_gradient import (
@@ -22,6 +23,9 @@ from cuvee.proxy.merge_gradient import (
     merge_objective,
     search_merge,
 )
+from cuvee.proxy.pool import open_pool
+from cuvee.proxy.recipe import MergeRecipe
+from cuvee.proxy.trained import keep, load_seed
 
 CPU = torch.device("cpu")
 
@@ -164,6 +168,41 @@ def test_the_gradient_of_a_pool_is_that_of_differences(objective):
 
         richardson = (4 * slope(step / 2) - slope(step)) / 3
         assert abs(richardson - gradient @ direction) < 1e-2 * np.linalg.norm(gradient)
+
+
+@pytest.fixture(scope="module")
+def anchored(trained, tmp_path_factory) -> MergeEvaluator:
+    """Two steps of branches, a domain in two units, three tenths of all data natural."""
+    root = tmp_path_factory.mktemp("anchored")
+    update = {"anchor_share": 0.3, "units": {"prose": 2}, "branch_share": 0.05}
+    recipe = MergeRecipe.model_validate(trained.recipe.model_dump() | update)
+    seed = load_seed(trained.root, trained.outcome.seed_key)
+    keep(root, seed.key, seed.step, seed.tensors(), seed.lineage)
+    outcome = train_pool(recipe, trained.corpus, root, seed=seed, device="cpu")
+    pool = open_pool(root, seed.key, outcome.branches)
+    return MergeEvaluator(pool, trained.corpus, 600, "cpu")
+
+
+def test_an_anchored_pool_knows_its_natural_mixture(trained, anchored):
+    natural = anchored.pool.natural
+    assert natural is not None
+    assert natural.distance(trained.corpus.manifest.natural) < 1e-3
+    assert anchored.pool.weights(natural) == pytest.approx(
+        [natural[d] / anchored.pool.domains.count(d) for d in anchored.pool.domains]
+    )
+
+
+def test_the_gradient_of_anchored_branches_and_units_is_that_of_differences(anchored):
+    names, step = anchored.pool.names, 0.1
+    objective = merge_objective(anchored, dict.fromkeys(names, 1 / 3))
+    shares = np.array([0.4, 0.3, 0.3])
+    _, gradient = objective(shares)
+    for k in range(3):
+        direction = -shares.copy()
+        direction[k] += 1
+        ahead, behind = (objective(shares + h * direction)[0] for h in (step, -step))
+        difference = (ahead - behind) / (2 * step)
+        assert abs(difference - gradient @ direction) < 2e-2 * np.linalg.norm(gradient)
 
 
 def test_the_search_beats_its_start_and_every_vertex(evaluator, objective):
