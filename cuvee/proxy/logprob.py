@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -24,10 +25,13 @@ import torch
 
 from cuvee.errors import SpecError
 from cuvee.mixture import Mixture
+from cuvee.proxy import checkpoint
+from cuvee.proxy.checkpoint import Checkpoint
 from cuvee.proxy.evaluate import ScoredSet, token_nats
 from cuvee.proxy.heldout import ratio_loss
-from cuvee.proxy.merge import MergeEvaluator, MergeLosses, measurement_keys
+from cuvee.proxy.merge import MergeEvaluator, MergeLosses, measurement_keys, scored_sha256
 from cuvee.proxy.merge_gradient import Objective
+from cuvee.proxy.merge_keys import merge_eval_key
 from cuvee.proxy.merge_weights import MILLION, quantise
 from cuvee.proxy.pool import MergePool
 
@@ -44,30 +48,49 @@ _TINY = 1e-290
 """Ratios of probabilities below this have lost digits."""
 
 
-@torch.no_grad()
 def branch_logprobs(
-    evaluator: MergeEvaluator, branch: int, on_batch: Callable[[], None] | None = None
+    evaluator: MergeEvaluator,
+    branch: int,
+    *,
+    folder: Path | None = None,
+    on_batch: Callable[[], None] | None = None,
 ) -> Logprobs:
-    """What one branch gives every scored token: an evaluation's cost, to be cached by its key.
+    """What one branch gives every scored token: costs an evaluation, the first time.
 
     Args:
-        evaluator: Its model is set to the branch.
+        evaluator: Its model is set to the branch, if anything is computed.
         branch: Index into ``evaluator.pool.branches``.
+        folder: Where to find and to keep them, by content; None keeps none.
         on_batch: Called after each batch; what it raises ends the evaluation.
     """
-    one_hot = [0.0] * (len(evaluator.pool.branches) + 1)
-    one_hot[branch] = 1.0
-    evaluator.model.set_weights(one_hot)
+    member = evaluator.pool.branches[branch]
     found: dict[str, npt.NDArray[np.float32]] = {}
     for name, scored in evaluator.sets.items():
-        parts = []
-        for batch, nats in token_nats(evaluator.logits, scored, evaluator.device):
-            scored_here = np.arange(nats.shape[1]) < scored.lengths[batch, None]  # (B, T)
-            parts.append(-nats.float().cpu().numpy()[scored_here])
-            if on_batch is not None:
-                on_batch()
-        found[name] = np.concatenate(parts)
+        key = merge_eval_key([(member.key, member.step, MILLION)], scored_sha256(scored))
+        kept = None if folder is None else checkpoint.load_latest(folder / key, key)[0]
+        if kept is not None:
+            found[name] = kept.tensors["logprobs"].numpy()
+            continue
+        one_hot = [float(k == branch) for k in range(len(evaluator.pool.branches) + 1)]
+        evaluator.model.set_weights(one_hot)
+        found[name] = _token_logprobs(evaluator, scored, on_batch)
+        if folder is not None:
+            tensors = {"logprobs": torch.from_numpy(found[name])}
+            checkpoint.write(folder / key, key, Checkpoint(tensors, {"step": member.step}))
     return found
+
+
+@torch.no_grad()
+def _token_logprobs(
+    evaluator: MergeEvaluator, scored: ScoredSet, on_batch: Callable[[], None] | None
+) -> npt.NDArray[np.float32]:
+    parts: list[npt.NDArray[np.float32]] = []
+    for batch, nats in token_nats(evaluator.logits, scored, evaluator.device):
+        shown = np.arange(nats.shape[1]) < scored.lengths[batch, None]  # (B, T)
+        parts.append(-nats.float().cpu().numpy()[shown])
+        if on_batch is not None:
+            on_batch()
+    return np.concatenate(parts)
 
 
 class LogprobMixture:
@@ -106,11 +129,18 @@ class LogprobMixture:
 
     @classmethod
     def measure(
-        cls, evaluator: MergeEvaluator, on_batch: Callable[[], None] | None = None
+        cls,
+        evaluator: MergeEvaluator,
+        *,
+        folder: Path | None = None,
+        on_batch: Callable[[], None] | None = None,
     ) -> LogprobMixture:
-        """Evaluate every branch of a pool once."""
+        """Evaluate every branch of a pool once; arguments as of ``branch_logprobs``."""
         pool = evaluator.pool
-        found = [branch_logprobs(evaluator, k, on_batch) for k in range(len(pool.branches))]
+        found = [
+            branch_logprobs(evaluator, k, folder=folder, on_batch=on_batch)
+            for k in range(len(pool.branches))
+        ]
         return cls(pool, evaluator.sets, found)
 
     def evaluate(self, mixtures: Sequence[Mixture]) -> list[MergeLosses]:

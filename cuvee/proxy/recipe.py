@@ -19,6 +19,8 @@ from cuvee.spec import ProxyModel, ProxyRung, Record
 __all__ = ["ADAM_BETAS", "ADAM_EPS", "MergeRecipe"]
 
 ADAM_BETAS = (0.9, 0.95)
+"""0.95 and not 0.999: the second moment must settle within runs of a few hundred steps."""
+
 ADAM_EPS = 1e-8
 
 

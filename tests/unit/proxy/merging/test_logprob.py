@@ -106,3 +106,26 @@ def test_predictions_for_other_sets_or_branches_are_refused(trained, pool, evalu
     other = prepare_sets(trained.corpus, 32, 900)
     with pytest.raises(SpecError, match="computed for another set"):
         LogprobMixture(pool, other, found)
+
+
+def test_predictions_are_kept_and_read_instead_of_computed(pool, evaluator, mixture, tmp_path):
+    class Computed(Exception):
+        pass
+
+    def refuse():
+        raise Computed
+
+    kept = LogprobMixture.measure(evaluator, folder=tmp_path)
+    (reference,), (first,) = mixture.evaluate([MIXTURE]), kept.evaluate([MIXTURE])
+    assert first.losses == reference.losses
+    again = LogprobMixture.measure(evaluator, folder=tmp_path, on_batch=refuse)
+    assert again.evaluate([MIXTURE])[0].losses == reference.losses
+    # A damaged file is computed again.
+    path = next(tmp_path.rglob("*.safetensors"))
+    damaged = path.read_bytes()[:-4]
+    path.unlink()
+    path.write_bytes(damaged)
+    with pytest.raises(Computed):
+        LogprobMixture.measure(evaluator, folder=tmp_path, on_batch=refuse)
+    repaired = LogprobMixture.measure(evaluator, folder=tmp_path)
+    assert repaired.evaluate([MIXTURE])[0].losses == reference.losses
