@@ -66,7 +66,7 @@ def branch_logprobs(
     member = evaluator.pool.branches[branch]
     found: dict[str, npt.NDArray[np.float32]] = {}
     for name, scored in evaluator.sets.items():
-        key = merge_eval_key([(member.key, member.step, MILLION)], scored_sha256(scored))
+        key = merge_eval_key([(member.key, member.step, MILLION)], evaluator.digests[name])
         kept = None if folder is None else checkpoint.load_latest(folder / key, key)[0]
         if kept is not None:
             found[name] = kept.tensors["logprobs"].numpy()
@@ -114,6 +114,7 @@ class LogprobMixture:
             )
         self.pool = pool
         self._sets = sets
+        self._digests = {name: scored_sha256(scored) for name, scored in sets.items()}
         self._logprobs: dict[str, npt.NDArray[np.float32]] = {}  # (K, T) by set
         self._excerpts: dict[str, npt.NDArray[np.int64]] = {}  # (T,) by set
         for name, scored in sets.items():
@@ -161,7 +162,7 @@ class LogprobMixture:
                     for name, scored in self._sets.items()
                 },
                 nats={name: nats[name][m] for name in self._sets},
-                keys=measurement_keys(self.pool, self._sets, counts, kind="logprob"),
+                keys=measurement_keys(self.pool, self._digests, counts, kind="logprob"),
             )
             for m, (mixture, counts) in enumerate(zip(mixtures, millionths, strict=True))
         ]

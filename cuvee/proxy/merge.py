@@ -199,6 +199,7 @@ class MergeEvaluator:
         lineage = pool.seed.lineage
         context = int(lineage["context"])
         self.sets: Mapping[str, ScoredSet] = prepare_sets(corpus, context, eval_tokens)
+        self.digests = {name: scored_sha256(scored) for name, scored in self.sets.items()}
         # The seed is the last member, of weight 1 - lambda.
         self.model = MergedModel(
             build_model(Shape(**lineage["shape"]), int(lineage["vocab_size"]), context, seed=0),
@@ -269,7 +270,7 @@ class MergeEvaluator:
             millionths=tuple(millionths),
             losses={name: _loss(scored, nats[name]) for name, scored in self.sets.items()},
             nats=nats,
-            keys=measurement_keys(self.pool, self.sets, millionths, scale=scale),
+            keys=measurement_keys(self.pool, self.digests, millionths, scale=scale),
         )
 
     def _nats(self, scored: ScoredSet, on_batch: Callable[[], None] | None) -> Floats:
@@ -306,7 +307,7 @@ def paired_difference(
 
 def measurement_keys(
     pool: MergePool,
-    sets: Mapping[str, ScoredSet],
+    digests: Mapping[str, str],
     millionths: Sequence[int],
     *,
     scale: float = 1.0,
@@ -316,7 +317,7 @@ def measurement_keys(
 
     Args:
         pool: The pool.
-        sets: What is scored.
+        digests: ``scored_sha256`` of each evaluation set.
         millionths: ``quantise(pool.weights(mixture))``.
         scale: ``lambda``.
         kind: Whether weights are averaged, or the branches' probabilities.
@@ -326,8 +327,8 @@ def measurement_keys(
         for branch, count in zip(pool.branches, millionths, strict=True)
     ]
     return {
-        name: merge_eval_key(items, scored_sha256(scored), scale=scale, kind=kind)
-        for name, scored in sets.items()
+        name: merge_eval_key(items, digest, scale=scale, kind=kind)
+        for name, digest in digests.items()
     }
 
 

@@ -112,7 +112,7 @@ def test_a_measurement_carries_its_names_and_its_excerpts(trained, evaluator):
     (merged,) = evaluator.evaluate([MIXTURE])
     counts = quantise(evaluator.pool.weights(MIXTURE).tolist())
     assert list(merged.millionths) == counts
-    assert merged.keys == measurement_keys(evaluator.pool, evaluator.sets, counts)
+    assert merged.keys == measurement_keys(evaluator.pool, evaluator.digests, counts)
     assert len(set(merged.keys.values())) == 3
     for name, scored in evaluator.sets.items():
         assert merged.losses[name] == ratio_loss(merged.nats[name], scored.tokens, scored.sizes)
