@@ -15,6 +15,7 @@ from cuvee.cli.context import FAILED, INTERRUPTED, UNREACHABLE, WRONG_INPUT, Url
 from cuvee.cli.corpora import add, list_corpora, show
 from cuvee.cli.explain import explain
 from cuvee.cli.jobs import cancel, list_jobs, pause, resume, runs
+from cuvee.cli.merge import merge
 from cuvee.cli.report import report
 from cuvee.cli.submit import submit
 from cuvee.cli.up import up
@@ -119,5 +120,6 @@ app.command("cancel", rich_help_panel="Search")(cancel)
 app.command("pause", rich_help_panel="Search")(pause)
 app.command("resume", rich_help_panel="Search")(resume)
 app.add_typer(_corpus, name="corpus", rich_help_panel="Text")
+app.command("merge", rich_help_panel="Models")(merge)
 app.command("up", rich_help_panel="Server")(up)
 app.command("version", rich_help_panel="Server")(version)

@@ -26,7 +26,7 @@ size of every document of the set; otherwise whole documents are scored.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -43,7 +43,15 @@ from cuvee.records import EvalLoss
 if TYPE_CHECKING:
     from cuvee.corpus import HeldOut, PreparedCorpus
 
-__all__ = ["Logits", "ScoredSet", "evaluate", "prepare_sets", "score"]
+__all__ = [
+    "Logits",
+    "ScoredSet",
+    "evaluate",
+    "excerpt_nats",
+    "prepare_sets",
+    "score",
+    "token_nats",
+]
 
 Logits: TypeAlias = Callable[[Tensor], Tensor]
 """Token ids (B, T) to logits of the next token (B, T, V)."""
@@ -127,26 +135,53 @@ def score(
         device: Where the token ids are put.
         on_batch: Called after each batch; what it raises ends the evaluation.
     """
+    nats = excerpt_nats(model, scored, device, on_batch)
+    return ratio_loss(nats, scored.tokens, scored.sizes)
+
+
+@torch.no_grad()
+def excerpt_nats(
+    model: Logits,
+    scored: ScoredSet,
+    device: torch.device,
+    on_batch: Callable[[], None] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Nats of each excerpt of a set, shape (E,): what two models are compared on pairwise.
+
+    Arguments as of ``score``.
+    """
     nats = np.zeros(scored.tokens.size)
+    for batch, losses in token_nats(model, scored, device):
+        np.add.at(nats, scored.excerpt[batch], losses.double().sum(dim=1).cpu().numpy())
+        if on_batch is not None:
+            on_batch()
+    return nats
+
+
+def token_nats(
+    model: Logits, scored: ScoredSet, device: torch.device
+) -> Iterator[tuple[slice, Tensor]]:
+    """Batches of a set: which windows, and the nats of their tokens, shape (B, T), 0 where masked.
+
+    Nats are in fp32, or fp64 if the logits are, and carry a gradient where the caller enables it.
+    """
     rows, row = 1, 0
     while row < scored.lengths.size:
         longest = int(scored.lengths[row])
-        batch = slice(row, row + rows)
+        batch = slice(row, min(row + rows, scored.lengths.size))
         inputs = torch.from_numpy(scored.inputs[batch, :longest]).to(device)
         targets = torch.from_numpy(scored.targets[batch, :longest]).to(device)
         logits = model(inputs)
         losses = F.cross_entropy(
-            logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
+            logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32)),
+            targets.flatten(),
+            reduction="none",
         ).view(targets.shape)  # (B, T)
-        per_window = losses.double().sum(dim=1).cpu().numpy()
-        np.add.at(nats, scored.excerpt[batch], per_window)
         row += len(inputs)
         # The first batch, a single window, tells the size of the vocabulary.
         room = _LOGITS_PER_BATCH.get(device.type, _LOGITS_PER_BATCH["cpu"])
         rows = max(1, room // (longest * logits.shape[-1]))
-        if on_batch is not None:
-            on_batch()
-    return ratio_loss(nats, scored.tokens, scored.sizes)
+        yield batch, losses
 
 
 def _cut(

@@ -20,7 +20,7 @@ from tests.unit.cli.fake_server import (
 COMMANDS = [
     ("submit",), ("watch",), ("report",), ("list",), ("runs",), ("explain",), ("cancel",),
     ("pause",), ("resume",), ("corpus",), ("corpus", "add"), ("corpus", "list"), ("corpus", "show"),
-    ("up",), ("version",),
+    ("merge",), ("up",), ("version",),
 ]  # fmt: skip
 
 
