@@ -20,6 +20,14 @@ from cuvee.checkpoints.write import new_folder
 from cuvee.errors import SpecError
 from tests.unit.checkpoints.model_folders import random_tensors, read_model, write_model
 
+# A suite that runs in the background inherits that interrupts are ignored, and so would this.
+CUVEE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from cuvee.cli import main
+main()
+"""
+
 MEGABYTE = 2**20
 
 
@@ -137,7 +145,7 @@ def test_a_signal_ends_the_command_and_leaves_nothing(tmp_path, signum):
     models = [sparse_model(tmp_path / name, 1024) for name in "ab"]
     process = subprocess.Popen(
         [
-            sys.executable, "-c", "from cuvee.cli import main; main()",
+            sys.executable, "-c", CUVEE,
             "merge", "-o", str(tmp_path / "out"), *(f"-m{model}=1/2" for model in models),
         ],
         stderr=subprocess.PIPE, text=True,

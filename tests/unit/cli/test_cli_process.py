@@ -16,6 +16,14 @@ import pytest
 from cuvee.cli.up import embedded_command
 from tests.unit.cli.fake_server import FakeServer, a_job, a_report
 
+# A suite that runs in the background inherits that interrupts are ignored, and so would this.
+CUVEE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from cuvee.cli import main
+main()
+"""
+
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "PYTHONWARNINGS": "error"}
 
 
@@ -45,7 +53,7 @@ def address(server: FakeServer) -> Iterator[str]:
 
 def start(*arguments: str, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "from cuvee.cli import main; main()", *arguments],
+        [sys.executable, "-c", CUVEE, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
