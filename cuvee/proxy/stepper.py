@@ -22,7 +22,7 @@ __all__ = ["Stepper"]
 
 
 class Stepper:
-    """A freshly initialised model under training.
+    """A freshly initialised model under training, ``model``.
 
     Args:
         shape: Its dimensions.
@@ -47,9 +47,9 @@ class Stepper:
     ) -> None:
         self._device = device
         self._clip_norm = clip_norm
-        self._model = build_model(shape, vocab_size, context, init_seed)
-        torch.nn.Module.to(self._model, device)
-        self._parameters = dict(sorted(self._model.named_parameters()))
+        self.model = build_model(shape, vocab_size, context, init_seed)
+        torch.nn.Module.to(self.model, device)
+        self._parameters = dict(sorted(self.model.named_parameters()))
         groups: list[dict[str, Any]] = [
             {
                 "params": [p for p in self._parameters.values() if p.ndim >= 2],
@@ -71,7 +71,7 @@ class Stepper:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         ids = torch.from_numpy(batch).to(self._device)
-        loss = training_loss(self._model, ids, bf16=self._bf16)
+        loss = training_loss(self.model, ids, bf16=self._bf16)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(
             self._parameters.values(), self._clip_norm, foreach=True

@@ -21,9 +21,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,16 +35,14 @@ from cuvee.proxy.checkpoint import Checkpoint
 from cuvee.proxy.config import default_learning_rate, shape_of
 from cuvee.proxy.device import choose_device, deterministic
 from cuvee.proxy.evaluate import prepare_sets, score
-from cuvee.proxy.model import build_model, count_parameters, next_token_logits, training_loss
+from cuvee.proxy.model import count_parameters, next_token_logits
 from cuvee.proxy.outcome import TrainOutcome
 from cuvee.proxy.schedule import evaluation_steps, learning_rate
+from cuvee.proxy.stepper import Stepper
 from cuvee.records import EvalLoss, LossPoint
 from cuvee.spec import Constraints, ProxyRung
 
 __all__ = ["TrainOutcome", "train"]
-
-_BETAS = (0.9, 0.95)
-"""0.95 and not 0.999: the second moment must settle within runs of a few hundred steps."""
 
 _PROGRESS_SECONDS = 0.25
 _FLOOR_SEQUENCES = 200
@@ -134,18 +131,20 @@ class _Run:
         self._peak = rung.learning_rate or default_learning_rate(shape, rung.tokens)
         self._identity = _identity(rung, corpus, mixture, seed, constraints, self._peak)
         self._sets = prepare_sets(corpus, rung.sequence_length, rung.eval_tokens)
-        self._model = build_model(shape, corpus.manifest.vocab_size, rung.sequence_length, seed)
-        torch.nn.Module.to(self._model, device)
-        self._parameters = dict(sorted(self._model.named_parameters()))
-        self._optimiser = _optimiser(self._parameters, self._peak, rung.weight_decay)
-        self._bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self._stepper = Stepper(
+            shape,
+            corpus.manifest.vocab_size,
+            rung.sequence_length,
+            init_seed=seed,
+            device=device,
+            weight_decay=rung.weight_decay,
+            clip_norm=rung.clip_norm,
+        )
 
         self._step = 0
         self._points_done = 0
-        # Sums on the device, read seldom: reading makes the host wait for the GPU. A sum is finite
-        # only if every term was.
+        # On the device, read seldom: reading makes the host wait for the GPU.
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self._norm_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._loss_steps = 0
         self._seconds_before = 0.0
         self._losses: dict[str, EvalLoss] = {}
@@ -198,19 +197,8 @@ class _Run:
             warmup_share=rung.warmup_share,
             final_share=rung.final_lr_share,
         )
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
         batch = self._sampler.batch(self._step * rung.batch_sequences, rung.batch_sequences)
-        ids = torch.from_numpy(batch).to(self.device)  # (B, S + 1)
-        loss = training_loss(self._model, ids, bf16=self._bf16)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(
-            self._parameters.values(), rung.clip_norm, foreach=True
-        )
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
-        self._loss_sum += loss.detach()
-        self._norm_sum += norm.detach()
+        self._loss_sum += self._stepper.step(batch, rate)
         self._loss_steps += 1
         self._step += 1
 
@@ -236,7 +224,7 @@ class _Run:
         self._on_point(point)
 
     def _logits(self, ids: Tensor) -> Tensor:
-        return next_token_logits(self._model, ids)
+        return next_token_logits(self._stepper.model, ids)
 
     def _breathe(self) -> None:
         """Between two pieces of work: say how far we are, see whether to stop."""
@@ -251,7 +239,7 @@ class _Run:
         self._on_progress(self._step / self._steps)
 
     def _check_finite(self) -> None:
-        if not bool(torch.isfinite(self._loss_sum + self._norm_sum)):
+        if not self._stepper.finite:
             raise SpecError(
                 f"training diverged: the loss was not finite by step {self._step} of "
                 f"{self._steps}, at a peak learning rate of {self._peak:g}. Lower "
@@ -265,11 +253,6 @@ class _Run:
         if self._folder is None:
             return
         self._check_finite()
-        tensors: dict[str, Tensor] = {}
-        for name, parameter in self._parameters.items():
-            tensors[f"model/{name}"] = parameter
-            for key, value in self._optimiser.state[parameter].items():
-                tensors[f"optimiser/{key}/{name}"] = value
         scalars = {
             "step": self._step,
             "points": self._points_done,
@@ -277,7 +260,7 @@ class _Run:
             "loss_steps": self._loss_steps,
             "seconds": self._seconds(),
         }
-        checkpoint.write(self._folder, self._identity, Checkpoint(tensors, scalars))
+        checkpoint.write(self._folder, self._identity, Checkpoint(self._stepper.state(), scalars))
 
     def _restore(self, folder: Path) -> None:
         found, self._notes = checkpoint.load_latest(folder, self._identity)
@@ -285,15 +268,7 @@ class _Run:
             _log.warning(note)
         if found is None:
             return
-        with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(found.tensors[f"model/{name}"])
-        for key, tensor in found.tensors.items():
-            kind, _, rest = key.partition("/")
-            if kind == "optimiser":
-                field, _, name = rest.partition("/")
-                parameter = self._parameters[name]
-                self._optimiser.state[parameter][field] = tensor.to(self.device, copy=True)
+        self._stepper.load(found.tensors, optimiser=True)
         scalars = found.scalars
         self._step = self._resumed_step = scalars["step"]
         self._points_done = scalars["points"]
@@ -309,7 +284,7 @@ class _Run:
             losses={} if stopped else self._losses,
             train_tokens=self._step * self._batch_tokens,
             seconds=self._seconds(),
-            parameters=count_parameters(self._model),
+            parameters=count_parameters(self._stepper.model),
             steps=self._step,
             stopped=stopped,
             resumed_step=self._resumed_step,
@@ -347,15 +322,6 @@ def _sampler(
             floor_tokens=_FLOOR_SEQUENCES * rung.sequence_length,
         ),
     )
-
-
-def _optimiser(parameters: Mapping[str, Tensor], peak: float, decay: float) -> torch.optim.AdamW:
-    """AdamW that decays matrices. A norm's scale has nothing to be pulled to zero for."""
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters.values() if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for p in parameters.values() if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=peak, betas=_BETAS, fused=True)
 
 
 def _identity(
