@@ -221,6 +221,23 @@ class ProposerSuite:
         for ours, theirs in zip(expected, got, strict=True):
             assert renamed_mixture(ours.mixture, names, order) == theirs.mixture
 
+    def test_bounds_groups_and_guardrails_are_renamed_with_their_domains(self, strategy):
+        world = small_world()
+        problem = job(world, (9, 14), strategy, "grouped", **OBJECTIVES["guarded"])
+        history = measured(world)
+        names = dict(zip(world.names, ("zeta", "beta", "omega", "alpha", "mu"), strict=True))
+        order = (3, 1, 4, 0, 2)
+        renamed = renamed_problem(problem, names, order)
+        assert set(renamed.spec.constraints.bounds) == {"beta"}
+        theirs = renamed_history(history, names, order)
+        expected = propose(problem, history, seed=7, count=4)
+        got = propose(renamed, theirs, seed=7, count=4)
+        assert [renamed_mixture(q.mixture, names, order) for q in expected] == [
+            q.mixture for q in got
+        ]
+        answer = answer_mixture(problem, history, seed=7)
+        assert renamed_mixture(answer, names, order) == answer_mixture(renamed, theirs, seed=7)
+
     def test_failed_runs_are_spent_and_not_tried_again(self, strategy):
         world = small_world()
         problem = job(world, (4, 8), strategy)
@@ -363,8 +380,23 @@ def renamed_problem(
     problem: SearchProblem, names: dict[str, str], order: tuple[int, ...]
 ) -> SearchProblem:
     old = problem.names
+    limits = problem.spec.constraints
+    constraints = limits.model_copy(
+        update={
+            "bounds": {names[d]: limits.bounds[d] for d in old if d in limits.bounds},
+            "groups": tuple(
+                g.model_copy(update={"domains": tuple(names[d] for d in g.domains)})
+                for g in limits.groups
+            ),
+        }
+    )
+    rails = tuple(
+        g.model_copy(update={"eval_set": names[g.eval_set]}) for g in problem.spec.guardrails
+    )
+    spec = problem.spec.model_copy(update={"constraints": constraints, "guardrails": rails})
     return problem.model_copy(
         update={
+            "spec": spec,
             "names": tuple(names[old[j]] for j in order),
             "tokens": tuple(problem.tokens[j] for j in order),
             "eval_sets": tuple(names[old[j]] for j in order),

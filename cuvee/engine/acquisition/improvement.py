@@ -18,6 +18,7 @@ __all__ = ["expected_improvement", "log_expected_improvement"]
 _LOG_ROOT = 0.5 * np.log(2 * np.pi)
 _FAR = -1e6  # beyond, one minus Mills' ratio loses every digit; its leading term is exact there
 _LEAST = 1e-300
+_MOST = 1e150  # deviations: the greatest whose square is a float
 
 
 def expected_improvement(gain: Array, sd: Array) -> Array:
@@ -32,7 +33,7 @@ def expected_improvement(gain: Array, sd: Array) -> Array:
 def log_expected_improvement(gain: Array, sd: Array) -> Array:
     """Its logarithm, finite down to improvements that no float could hold, ``sd`` above zero."""
     sd = np.maximum(sd, _LEAST)
-    u = gain / sd
+    u = np.clip(gain / sd, -_MOST, _MOST)
     near = np.maximum(u, -1.0)
     direct = np.log(np.exp(-0.5 * near**2 - _LOG_ROOT) + near * ndtr(near))
     far = np.clip(u, _FAR, -1.0)
@@ -40,5 +41,5 @@ def log_expected_improvement(gain: Array, sd: Array) -> Array:
     tail = np.log(np.maximum(1.0 + far * mills, _LEAST))
     beyond = -2.0 * np.log(np.maximum(-u, 1.0))
     minor = np.where(u < _FAR, beyond, tail)
-    below = -0.5 * np.minimum(u**2, 1e300) - _LOG_ROOT + minor
+    below = -0.5 * u**2 - _LOG_ROOT + minor
     return np.asarray(np.log(sd) + np.where(u > -1.0, direct, below))
