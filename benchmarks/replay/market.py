@@ -18,12 +18,15 @@ from benchmarks.replay.tables import DOMAINS, SETS, RunTable, Tables
 from cuvee.engine.space.simplex import Array
 from cuvee.mixture import Mixture
 from cuvee.records import EvalLoss, History, Observation, Proposal, SearchProblem
-from cuvee.spec import JobSpec, Objective, ProxyRung, StrategyName
+from cuvee.spec import JobSpec, Objective, ProxyRung, Stopping, StrategyName
 
 __all__ = ["Market", "history_of", "market_of", "problem_of"]
 
 _COSTS = {"B1": (1 / 60, 1.0), "B2": (0.001, 0.06, 1.0)}
 _SIZES = {"B1": ("1m", "60m"), "B2": ("1m", "60m", "1b")}
+_NEVER = Stopping(least_gain=1e-9, certainty=0.999)
+"""Regret is compared at equal budgets, so a strategy that would stop sooner spends on."""
+
 _SHAPES = {"1m": (1e6, 1e9), "60m": (6e7, 1e9), "1b": (1e9, 2.5e10)}  # parameters, tokens
 
 
@@ -123,6 +126,7 @@ def problem_of(
         objective=Objective(weights=dict(zip(SETS, w.tolist(), strict=True))),
         strategy=strategy,
         seed=seed,
+        stopping=_NEVER,
     )
     return SearchProblem(
         names=DOMAINS,

@@ -9,7 +9,8 @@
 
 The order among rungs is this strategy's; a rung's ``runs`` is a cap that it may leave unspent.
 The answer is the best mixture that was measured at the target, by its posterior mean, unless
-another one is better with a chance of ``SURE``.
+another one is better with a chance of ``SURE``. In a replay over finished runs a row that was run
+counts by what it measured.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from cuvee.engine.acquisition.cloud import apart, cloud, near
 from cuvee.engine.acquisition.guardrails import Guards
@@ -283,9 +285,30 @@ class MultiFidelity(Strategy):
         allowed = x[guards.allowed(belief, x)]
         if len(allowed) == 0:
             return wanted
+        if table.pool is not None:
+            return _row(table, belief, guards)
         known = allowed[np.argmin(belief.mean(allowed))]
         better = float(gap(belief, known[None], wanted, SURE).chance[0])
         return wanted if better >= SURE else np.asarray(known)
+
+
+def _row(table: Table, belief: Belief, guards: Guards) -> Array:
+    """The row of a pool whose loss is least, shape ``(m,)``, some row having been run.
+
+    Its rows are finished runs, and what one measured is what is asked for: a row that was run
+    counts by its measurement, the others by what their run will measure, noise included.
+    """
+    x, y = verified(table)
+    measured = np.where(guards.allowed(belief, x), table.goal.value(y), np.inf)
+    known = int(np.argmin(measured))
+    rows = table.untaken(table.target)
+    if len(rows) == 0:
+        return np.asarray(x[known])
+    row = rows[_lowest(belief, guards, rows)][None]
+    noise = float(table.goal.w**2 @ belief.model.noise(table.target))
+    sd = np.sqrt(belief.sd(row)[0] ** 2 + noise)
+    better = stats.norm.cdf((measured[known] - belief.mean(row)[0]) / sd)
+    return np.asarray(row[0] if better >= SURE else x[known])
 
 
 def best_predicted(table: Table, belief: Belief, guards: Guards, rng: np.random.Generator) -> Array:

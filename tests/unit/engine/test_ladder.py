@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from functools import lru_cache
@@ -227,6 +228,63 @@ def test_the_answer_was_measured_unless_another_is_surely_better() -> None:
     if np.abs(x - answer).max(axis=1).min() > 1e-5:
         best = x[np.argmin(belief.mean(x))]
         assert gap(belief, best[None], answer, 0.9).chance[0] >= SURE - 0.05
+
+
+def test_of_a_replays_rows_one_that_was_run_counts_by_what_it_measured() -> None:
+    problem, history = measured(low=16, target=8)
+    here = table(problem, history)
+    rows = np.unique(np.round(here.shares, 9), axis=0)
+    x, y = here.at(1)
+    belief = Fits(here).belief
+    assert belief is not None
+    # The run that the belief thinks second best of those measured turns out a little better.
+    order = np.argsort(belief.mean(x))
+    lucky = int(order[1])
+    target = [o for o in history.observations if o.rung == 1]
+    which = next(o for o in target if np.allclose(here.vector(o.mixture), x[lucky], atol=1e-5))
+    fall = float(here.goal.value(y)[lucky] - here.goal.value(y).min()) + 1e-4
+    losses = {
+        name: loss.model_copy(update={"nats": loss.nats - fall * math.log(2) * loss.bytes})
+        for name, loss in which.losses.items()
+    }
+    runs = tuple(
+        o.model_copy(update={"losses": losses}) if o.run_id == which.run_id else o
+        for o in history.observations
+    )
+    done = History(observations=runs)
+    measured_rows = [rows, x]  # the target holds no row that was not run
+    order_of = [problem.names.index(d) for d in here.domains]
+    pool = [np.empty_like(p) for p in measured_rows]
+    for mine, p in zip(pool, measured_rows, strict=True):
+        mine[:, order_of] = p
+    named = here.vector(answer_mixture(problem, done, 1, pool))
+    assert named == pytest.approx(x[lucky], abs=1e-5)
+
+
+def test_a_replays_row_that_was_not_run_is_named_where_it_is_surely_better() -> None:
+    problem, history = measured(low=16, target=8)
+    here = table(problem, history)
+    belief = Fits(here).belief
+    assert belief is not None
+    x, y = here.at(1)
+    rows = np.random.default_rng(3).dirichlet(np.ones(3), size=200)
+    best = rows[np.argmin(belief.mean(rows))]
+    assert belief.mean(best[None])[0] < here.goal.value(y).min()
+    worst = rows[np.argmax(belief.mean(rows))]
+    order_of = [problem.names.index(d) for d in here.domains]
+
+    def named(extra: Array, runs: tuple[Observation, ...]) -> Array:
+        p = np.concatenate([x, extra[None]])
+        pool = np.empty_like(p)
+        pool[:, order_of] = p
+        return here.vector(answer_mixture(problem, History(observations=runs), 1, [pool, pool]))
+
+    # Of those at the target only the dearest were run: what the belief thinks best is surely better.
+    target = {o.run_id: here.vector(o.mixture) for o in history.observations if o.rung == 1}
+    by_loss = sorted(target, key=lambda r: float(belief.mean(target[r][None])[0]))
+    poor = tuple(o for o in history.observations if o.rung == 0 or o.run_id in by_loss[-3:])
+    assert not any(np.allclose(named(best, poor), target[r], atol=1e-5) for r in by_loss[-3:])
+    assert np.abs(named(worst, history.observations) - worst).max() > 1e-3
 
 
 def test_bridges_are_planned_among_the_best_of_a_pool() -> None:
