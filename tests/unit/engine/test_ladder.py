@@ -279,7 +279,7 @@ def test_a_replays_row_that_was_not_run_is_named_where_it_is_surely_better() -> 
         pool[:, order_of] = p
         return here.vector(answer_mixture(problem, History(observations=runs), 1, [pool, pool]))
 
-    # Of those at the target only the dearest were run: what the belief thinks best is surely better.
+    # With only the dearest of those at the target run, what is predicted best is surely better.
     target = {o.run_id: here.vector(o.mixture) for o in history.observations if o.rung == 1}
     by_loss = sorted(target, key=lambda r: float(belief.mean(target[r][None])[0]))
     poor = tuple(o for o in history.observations if o.rung == 0 or o.run_id in by_loss[-3:])

@@ -11,7 +11,7 @@ from cuvee.engine.evidence.table import Table
 from cuvee.engine.problems import log_linear_world
 from cuvee.engine.propose import propose
 from cuvee.engine.space.simplex import Array
-from cuvee.engine.strategies import olmix, regmix
+from cuvee.engine.strategies import regmix
 from cuvee.engine.surrogates import laws
 from cuvee.mixture import Mixture
 from cuvee.records import History, Proposal, SearchProblem
@@ -81,7 +81,7 @@ def test_olmixs_mixture_is_the_least_of_its_convex_program(constraints: Constrai
 
 
 def test_regmixs_sampler_draws_as_the_published_one() -> None:
-    """Written again, one draw at a time and with numpy's Dirichlet, from the paper's description."""
+    """Written again from the paper's description, one draw at a time, by numpy's Dirichlet."""
     problem, history = swarm("regmix", Constraints())
     table = Table.build(problem, history)
     tokens = np.array([problem.tokens[problem.names.index(d)] for d in table.domains], dtype=float)
