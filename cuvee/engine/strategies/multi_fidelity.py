@@ -277,29 +277,29 @@ class MultiFidelity(Strategy):
         if fits.belief is None:
             best = best_verified(table)
             return unseen(table, rng) if best is None else best
-        x, _ = verified(table)
+        x, y = verified(table)
         belief, guards = fits.belief, Guards.of(table)
         wanted = best_predicted(table, belief, guards, rng)
         if len(x) == 0:
             return wanted
-        allowed = x[guards.allowed(belief, x)]
-        if len(allowed) == 0:
+        kept = guards.allowed(belief, x)
+        if not np.any(kept):
             return wanted
         if table.pool is not None:
-            return _row(table, belief, guards)
+            return _row(table, belief, guards, x[kept], y[kept])
+        allowed = x[kept]
         known = allowed[np.argmin(belief.mean(allowed))]
         better = float(gap(belief, known[None], wanted, SURE).chance[0])
         return wanted if better >= SURE else np.asarray(known)
 
 
-def _row(table: Table, belief: Belief, guards: Guards) -> Array:
-    """The row of a pool whose loss is least, shape ``(m,)``, some row having been run.
+def _row(table: Table, belief: Belief, guards: Guards, x: Array, y: Array) -> Array:
+    """The row of a pool whose loss is least, shape ``(m,)``, ``x (K, m)`` having been run.
 
     Its rows are finished runs, and what one measured is what is asked for: a row that was run
     counts by its measurement, the others by what their run will measure, noise included.
     """
-    x, y = verified(table)
-    measured = np.where(guards.allowed(belief, x), table.goal.value(y), np.inf)
+    measured = table.goal.value(y)
     known = int(np.argmin(measured))
     rows = table.untaken(table.target)
     if len(rows) == 0:

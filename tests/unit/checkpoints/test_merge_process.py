@@ -19,14 +19,7 @@ from cuvee.checkpoints.header import encode_header
 from cuvee.checkpoints.write import new_folder
 from cuvee.errors import SpecError
 from tests.unit.checkpoints.model_folders import random_tensors, read_model, write_model
-
-# A suite that runs in the background inherits that interrupts are ignored, and so would this.
-CUVEE = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from cuvee.cli import main
-main()
-"""
+from tests.unit.cli.interruptible import CUVEE
 
 MEGABYTE = 2**20
 

@@ -15,14 +15,7 @@ import pytest
 
 from cuvee.cli.up import embedded_command
 from tests.unit.cli.fake_server import FakeServer, a_job, a_report
-
-# A suite that runs in the background inherits that interrupts are ignored, and so would this.
-CUVEE = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from cuvee.cli import main
-main()
-"""
+from tests.unit.cli.interruptible import CUVEE
 
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "PYTHONWARNINGS": "error"}
 
